@@ -1,0 +1,23 @@
+# Every library that we use, found once. Which room may use which one is checked by
+# tests/house/check_layers.py.
+find_package(Threads REQUIRED)
+find_package(Boost 1.81 REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(OpenSSL 3 REQUIRED)
+find_package(SQLite3 3.37 REQUIRED)
+find_package(CLI11 2.1 REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(dnnl 3.2 REQUIRED)
+find_package(ONNXProto REQUIRED)
+find_package(PkgConfig REQUIRED)
+# Debian's CMake file of libzip asks for programs that libzip-dev doesn't bring; pkg-config's is fine.
+pkg_check_modules(libzip REQUIRED IMPORTED_TARGET libzip)
+pkg_check_modules(seccomp REQUIRED IMPORTED_TARGET libseccomp)
+find_path(STB_INCLUDE_DIR stb_image.h PATH_SUFFIXES stb REQUIRED)
+if(KERF_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()
+if(KERF_BUILD_BENCH)
+  find_package(benchmark REQUIRED)
+endif()

@@ -1,0 +1,91 @@
+#include "core/model_info.h"
+
+#include <nlohmann/json.hpp>
+
+namespace kerf {
+namespace {
+
+Json port_json(const PortInfo& port) {
+  return {{"name", port.name}, {"dtype", port.dtype}, {"shape", port.shape}};
+}
+
+PortInfo parse_port(const Json& port) {
+  return {port.at("name").get<std::string>(), port.at("dtype").get<std::string>(),
+          port.at("shape").get<std::vector<std::int64_t>>()};
+}
+
+Json layer_json(const LayerInfo& layer) {
+  Json out = {{"name", layer.name},
+              {"op", layer.op},
+              {"input_shape", layer.input_shape},
+              {"output_shape", layer.output_shape},
+              {"weight_shape", layer.weight_shape},
+              {"macs", layer.macs},
+              {"params", layer.params},
+              {"kernel", layer.kernel},
+              {"choices",
+               {{"weight_bits", layer.weight_bits},
+                {"activation_bits", layer.activation_bits},
+                {"prune", layer.prune_structures}}}};
+  if (!layer.prune_group.empty()) out["prune_group"] = layer.prune_group;
+  if (!layer.channels_stay_because.empty()) {
+    out["channels_stay_because"] = layer.channels_stay_because;
+  }
+  return out;
+}
+
+LayerInfo parse_layer(const Json& layer) {
+  LayerInfo out;
+  out.name = layer.at("name").get<std::string>();
+  out.op = layer.at("op").get<std::string>();
+  out.input_shape = layer.at("input_shape").get<std::vector<std::int64_t>>();
+  out.output_shape = layer.at("output_shape").get<std::vector<std::int64_t>>();
+  out.weight_shape = layer.at("weight_shape").get<std::vector<std::int64_t>>();
+  out.macs = layer.at("macs").get<std::int64_t>();
+  out.params = layer.at("params").get<std::int64_t>();
+  out.kernel = layer.value("kernel", "");
+  const Json& choices = layer.at("choices");
+  for (const Json& bits : choices.at("weight_bits")) out.weight_bits.push_back(bits);
+  for (const Json& bits : choices.at("activation_bits")) out.activation_bits.push_back(bits);
+  out.prune_structures = choices.at("prune").get<std::vector<std::string>>();
+  out.prune_group = layer.value("prune_group", "");
+  out.channels_stay_because = layer.value("channels_stay_because", "");
+  return out;
+}
+
+}  // namespace
+
+Json ModelInfo::to_json() const {
+  Json out = {{"inputs", Json::array()}, {"outputs", Json::array()}, {"layers", Json::array()},
+              {"groups", Json::array()}, {"macs", macs}, {"params", params}, {"opset", opset}};
+  for (const PortInfo& port : inputs) out["inputs"].push_back(port_json(port));
+  for (const PortInfo& port : outputs) out["outputs"].push_back(port_json(port));
+  for (const LayerInfo& layer : layers) out["layers"].push_back(layer_json(layer));
+  for (const TiedGroup& group : groups) {
+    out["groups"].push_back(
+        {{"name", group.name}, {"layers", group.layers}, {"channels", group.channels}});
+  }
+  return out;
+}
+
+Result<ModelInfo> ModelInfo::parse(const Json& document) {
+  try {
+    ModelInfo info;
+    for (const Json& port : document.at("inputs")) info.inputs.push_back(parse_port(port));
+    for (const Json& port : document.at("outputs")) info.outputs.push_back(parse_port(port));
+    for (const Json& layer : document.at("layers")) info.layers.push_back(parse_layer(layer));
+    for (const Json& group : document.at("groups")) {
+      info.groups.push_back({group.at("name").get<std::string>(),
+                             group.at("layers").get<std::vector<std::string>>(),
+                             group.at("channels").get<std::int64_t>()});
+    }
+    info.macs = document.at("macs").get<std::int64_t>();
+    info.params = document.at("params").get<std::int64_t>();
+    info.opset = document.at("opset").get<std::int64_t>();
+    return info;
+  } catch (const Json::exception& e) {
+    return invalid_argument(std::string("model info: ") + e.what());
+  }
+}
+
+}  // namespace kerf

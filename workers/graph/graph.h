@@ -1,0 +1,101 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "core/result.h"
+#include "workers/graph/tensor.h"
+
+namespace kerf::graph {
+
+struct Graph;
+
+using Attribute = std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>,
+                               std::vector<float>, std::vector<std::string>, Tensor,
+                               std::shared_ptr<const Graph>>;
+
+/// An operator's call. Inputs and outputs are names of values; an omitted optional one is "".
+struct Node {
+  std::string name;
+  std::string op;      ///< ONNX's name: "Conv".
+  std::string domain;  ///< "" = ai.onnx.
+  std::vector<std::string> inputs;
+  std::vector<std::string> outputs;
+  std::map<std::string, Attribute> attributes;
+
+  [[nodiscard]] std::int64_t integer(const std::string& name, std::int64_t fallback) const;
+  [[nodiscard]] float real(const std::string& name, float fallback) const;
+  [[nodiscard]] std::string text(const std::string& name, const std::string& fallback) const;
+  [[nodiscard]] std::vector<std::int64_t> integers(const std::string& name,
+                                                   std::vector<std::int64_t> fallback = {}) const;
+  [[nodiscard]] bool has_input(std::size_t i) const { return i < inputs.size() && !inputs[i].empty(); }
+  /// "Conv 'layer1.0.conv1'", for messages.
+  [[nodiscard]] std::string label() const { return op + " '" + name + "'"; }
+};
+
+/// A value's type. dtype and shape as far as they are known.
+struct ValueInfo {
+  std::string name;
+  DType dtype = DType::kF32;
+  Shape shape;
+};
+
+/// A model between reader, passes, compression, executor and writer.
+///
+/// Invariants that check() verifies: nodes in topological order; every value has one producer
+/// (a graph input, an initializer or a node); every read value has a producer; node names are
+/// unique and not empty.
+///
+/// Canonical form, which the reader makes whatever the file's opset: operators have the signature
+/// of opset 17 (axes, pads, clip bounds … as inputs), f16 constants are f32.
+struct Graph {
+  std::string name;
+  std::int64_t opset = 17;
+  std::vector<ValueInfo> inputs;   ///< Without those that have an initializer.
+  std::vector<ValueInfo> outputs;
+  std::map<std::string, Tensor> initializers;
+  std::vector<Node> nodes;
+  std::map<std::string, ValueInfo> values;      ///< What shape inference found, by value name.
+  std::map<std::string, std::string> metadata;  ///< metadata_props.
+
+  [[nodiscard]] const Tensor* constant(const std::string& value) const;
+  [[nodiscard]] const Node* producer(const std::string& value) const;  ///< O(nodes).
+  [[nodiscard]] std::vector<const Node*> consumers(const std::string& value) const;  ///< O(nodes).
+  [[nodiscard]] bool is_output(const std::string& value) const;
+  [[nodiscard]] const ValueInfo* value(const std::string& wanted) const;  ///< Inputs and inferred ones.
+
+  /// A name that no value and no node has yet, starting with `stem`.
+  [[nodiscard]] std::string fresh_name(const std::string& stem) const;
+
+  /// Errors:   invalid_argument naming node and value.
+  [[nodiscard]] Result<void> check() const;
+
+  /// Puts the nodes into topological order (stable).
+  ///
+  /// Errors:   invalid_argument naming a node of a cycle.
+  [[nodiscard]] Result<void> sort();
+
+  /// Drops nodes and initializers that no output needs.
+  void remove_dead();
+};
+
+/// Producers and consumers by value name, for passes that ask often. Indices into graph.nodes;
+/// invalid after the graph changes.
+struct Links {
+  explicit Links(const Graph& graph);
+  std::map<std::string, std::size_t> producer;
+  std::map<std::string, std::vector<std::size_t>> consumers;
+
+  [[nodiscard]] const std::vector<std::size_t>& of(const std::string& value) const;
+};
+
+/// Whether the node is a layer: Conv, ConvTranspose, Gemm or MatMul whose weights are constant.
+/// Weights behind a DequantizeLinear of a constant count. Input 1 is the weights.
+[[nodiscard]] bool is_layer(const Graph& graph, const Node& node);
+
+}  // namespace kerf::graph
