@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/metric.h"
+#include "core/result.h"
+#include "core/study.h"
+#include "core/trial.h"
+
+namespace kerf::search {
+
+/// One thing to choose: the index of a value.
+struct DimensionSpec {
+  std::string name;          ///< Stable: "conv1.precision", "conv1.prune", "global.range".
+  std::int64_t choices = 0;  ///< Number of values, ≥ 2.
+  bool ordered = false;      ///< Values go from least to most compressed.
+};
+
+/// A point of a search space: one index a dimension.
+using Choices = std::vector<int>;
+
+/// A finished trial as a sampler sees it.
+struct Observation {
+  std::int64_t number = 0;
+  Choices choices;
+  TrialState state = TrialState::kComplete;
+  std::vector<double> objectives;   ///< In the study's order and own units; empty unless complete.
+  std::vector<double> constraints;  ///< g ≤ 0 is feasible; one for each bound; empty unless complete.
+};
+
+/// What a sampler is made for.
+struct SamplerProblem {
+  std::vector<DimensionSpec> dimensions;
+  std::vector<Direction> directions;  ///< One an objective.
+  std::int64_t constraint_count = 0;
+  std::int64_t seed = 1;
+  std::vector<Choices> anchors;       ///< Proposed first, in this order: baseline, uniform candidates.
+};
+
+/// Proposes candidates (ask) and learns from finished trials (tell).
+///
+/// The store is the truth: a sampler that is made again and told the finished trials in order goes
+/// on as one that never died. The same problem, tells and asks give the same proposals.
+///
+/// Threads:  one at a time; ask may block (a Python process) up to its own limit.
+class Sampler {
+ public:
+  virtual ~Sampler() = default;
+
+  /// At most `count` new points, none of them in the history that was told or proposed before by
+  /// this object; fewer, or none, where the space is exhausted.
+  ///
+  /// Errors:   unavailable where the sampler's process can't be had (tried again inside first).
+  [[nodiscard]] virtual Result<std::vector<Choices>> ask(std::int64_t count) = 0;
+
+  /// A trial ended. Also for trials that this object didn't propose (a resumed study).
+  [[nodiscard]] virtual Result<void> tell(const Observation& observation) = 0;
+
+  /// A trial that is waiting or running and was proposed by an earlier object: not to be proposed
+  /// again.
+  virtual void mark_pending(const Choices& choices) = 0;
+};
+
+/// The names that make_sampler knows, for messages and `--help`.
+[[nodiscard]] const std::vector<std::string>& sampler_names();
+
+/// Errors:   invalid_argument for an unknown name (says the known ones); unavailable where Optuna's
+///           Python can't be started (says how to install it).
+[[nodiscard]] Result<std::unique_ptr<Sampler>> make_sampler(const std::string& name,
+                                                            SamplerProblem problem);
+
+}  // namespace kerf::search
