@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "workers/graph/graph.h"
+
+namespace kerf::engine {
+
+struct ExecutorOptions {
+  std::int64_t batch = 1;  ///< Samples a run; 0 = the graph's own batch (1 where it is free).
+  int threads = 1;         ///< OpenMP threads of the calling thread's team; at least 1.
+};
+
+/// What one step of a compiled model does.
+struct StepInfo {
+  std::string name;         ///< The layer's node name, or the op's.
+  bool is_layer = false;
+  std::string op;           ///< "Conv", "MaxPool", "reorder", …
+  std::string kernel;       ///< oneDNN's name of the kernel, or "kerf:…" for our own.
+  std::string executes_as;  ///< "f32", "bf16", "s8", "f32 (4-bit weights)", "f32 (reference)", …
+};
+
+/// A model compiled for one batch size: prepared oneDNN primitives, packed weights and one planned
+/// arena for all activations.
+///
+/// Threads:  not thread-safe; distinct executors may run on distinct threads.
+/// Cost:     compile() does all shape work and packs the weights; run() allocates nothing.
+/// Errors:   run() throws where oneDNN does (a broken world).
+class Executor {
+ public:
+  /// `graph` is the output of simplify(), in f32 or QDQ form.
+  ///
+  /// Errors:   failed_precondition where the graph mixes samples and batch isn't its own;
+  ///           invalid_argument or unimplemented naming the node otherwise.
+  [[nodiscard]] static Result<std::unique_ptr<Executor>> compile(const graph::Graph& graph,
+                                                                 const ExecutorOptions& options);
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  /// Names, types and static shapes, batch first.
+  [[nodiscard]] const std::vector<graph::ValueInfo>& inputs() const;
+  [[nodiscard]] const std::vector<graph::ValueInfo>& outputs() const;
+
+  /// Plain row-major NCHW buffers in the types of inputs() and outputs(), in their order.
+  void run(std::span<const void* const> inputs, std::span<void* const> outputs);
+
+  /// Like run(); microseconds of each step, in the order of steps().
+  [[nodiscard]] std::vector<double> run_profiled(std::span<const void* const> inputs,
+                                                 std::span<void* const> outputs);
+
+  [[nodiscard]] const std::vector<StepInfo>& steps() const;
+  [[nodiscard]] std::int64_t weight_bytes() const;  ///< Packed weights, biases and scales as resident.
+  [[nodiscard]] std::int64_t activation_peak_bytes() const;  ///< The arena's size.
+
+ private:
+  struct Impl;
+  explicit Executor(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Runs all samples and gives the outputs concatenated along axis 0.
+///
+/// Runs batches of `batch_hint` samples (0 = chosen for throughput), the rest in a smaller one;
+/// where the graph mixes samples, the model's own batch (samples must then be a multiple of it).
+///
+/// Errors:   invalid_argument where inputs don't fit the graph; those of Executor::compile.
+[[nodiscard]] Result<std::vector<graph::Tensor>> run_all(const graph::Graph& graph,
+                                                         const std::vector<graph::Tensor>& inputs,
+                                                         int threads, std::int64_t batch_hint = 0);
+
+[[nodiscard]] std::string onednn_version();  ///< "3.2.1"
+[[nodiscard]] std::string isa_in_use();      ///< "avx512_core_bf16", …
+
+}  // namespace kerf::engine
