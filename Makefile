@@ -1,0 +1,59 @@
+# kerf: `make demo` shows it, `make test` proves it; both install what is missing first.
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+PRESET ?= release
+BUILD := build/$(PRESET)
+export CCACHE_DIR ?= $(CURDIR)/build/ccache
+
+.PHONY: help demo test build bench lint asan tsan fuzz serve deps test-deps examples clean
+
+help:
+	@echo "make demo    run the example study for real: a Pareto front of a small network, in minutes"
+	@echo "make test    build and run every test"
+	@echo "make build   the program: build/release/bin/kerf"
+	@echo "make serve   the service on 127.0.0.1, with two workers"
+	@echo "make bench | lint | asan | tsan | fuzz"
+
+deps:
+	@tools/setup.sh build
+
+test-deps:
+	@tools/setup.sh test
+
+define configure_and_build
+cmake --preset $(1) $(2) > build/$(1)-configure.log 2>&1 || { cat build/$(1)-configure.log; exit 1; }
+cmake --build build/$(1) -j $(JOBS)
+endef
+
+build: deps
+	@$(call configure_and_build,$(PRESET),)
+
+examples: deps
+	@build/venv/bin/python examples/setup.py
+
+demo: build examples
+	@tools/demo.sh $(BUILD)/bin/kerf
+
+test: test-deps examples
+	@$(call configure_and_build,$(PRESET),)
+	@tools/run_tests.sh $(BUILD)
+
+asan tsan: test-deps examples
+	@$(call configure_and_build,$@,)
+	@tools/run_tests.sh build/$@
+
+bench: deps examples
+	@$(call configure_and_build,release,-DKERF_BUILD_BENCH=ON)
+	@bench/run.sh build/release
+
+fuzz: deps
+	@tools/fuzz.sh
+
+lint: deps
+	@tools/lint.sh
+
+serve: build
+	@$(BUILD)/bin/kerf serve --data-dir build/serve --listen 127.0.0.1:0 --workers 2
+
+clean:
+	rm -rf build/release build/dev build/asan build/tsan build/fuzz build/coverage
