@@ -30,6 +30,18 @@ CHUNK = 50
 
 # SHA-256 over dtype, shape and bytes of each array (see array_sha256).
 ARRAYS = {
+    "calibration.npz": {"x": "73f700c8967973e072b54f05b9ab42e9bb83acd768987625275ec021490539ad",
+                        "y": "704d3e214437cae5997c4e9f7e3d2232c9072822af119af1d6450ca7ce197bd3"},
+    "evaluation.npz": {"x": "3efea24d3372c407b72d5790f1a67a67000253486794866d4a21b06e0b2d8a96",
+                       "y": "10dff286ca1662fb6d3c5c9abe0415748e432c2cf7502218c052763efff30524"},
+    "test.npz": {"x": "d17cca5b127f489734bb5439e7029bcd9d004fa19817ad4f13ee9845a64e2e55",
+                 "y": "83741b897ff9e06e73385163c9fbca77a0c10d3d41d269b6913e64f071c3bd5a"},
+    "calibration64.npz": {"x": "5d5b7d7e1f10ec434bb9a4c160425c8f8a2189b69216e1c5d16bd55a4eb9f43d",
+                          "y": "704d3e214437cae5997c4e9f7e3d2232c9072822af119af1d6450ca7ce197bd3"},
+    "evaluation64.npz": {"x": "6334c94df9d1c89f66821d66feb6338645cc2de39707b48f47552156b0d676a1",
+                         "y": "10dff286ca1662fb6d3c5c9abe0415748e432c2cf7502218c052763efff30524"},
+    "test64.npz": {"x": "656beefb343fea8bd1babc94124f9dd32dd28674776630c4cbad720656075cdd",
+                   "y": "83741b897ff9e06e73385163c9fbca77a0c10d3d41d269b6913e64f071c3bd5a"},
 }
 
 
@@ -242,7 +254,7 @@ def draw_chunk(seed, chunk, size):
     # Its colour stands off the background's mean by a contrast: mostly brighter, at times darker,
     # and now and then the other way round in one channel.
     middle = (back_a + back_b) * np.float32(0.5)
-    contrast = stream.uniform(0.2, 0.49, n, 1, 1, 1) * stream.uniform(0.5, 1.0, n, 3, 1, 1)
+    contrast = stream.uniform(0.16, 0.49, n, 1, 1, 1) * stream.uniform(0.5, 1.0, n, 3, 1, 1)
     contrast = np.where(stream.flip(0.2, n, 1, 1, 1), -contrast, contrast)
     contrast = np.where(stream.flip(0.15, n, 3, 1, 1), -contrast, contrast)
     outside = (middle + contrast < 0) | (middle + contrast > 1)
@@ -252,12 +264,12 @@ def draw_chunk(seed, chunk, size):
     picture = paint(picture, colour, alpha)
 
     # Occlusion on top, then light, noise and rounding.
-    for chance in (0.4, 0.2):
+    for chance in (0.5, 0.3):
         alpha = capsule(stream, n, px, py, half_pixels)
         alpha = alpha * stream.flip(chance, n, 1, 1).astype(np.float32)
         picture = paint(picture, stream.uniform(0.0, 1.0, n, 3, 1, 1), alpha)
     light = smooth(stream.uniform(0.65, 1.2, n, 3, 3), size)
-    sigma = stream.uniform(0.01, 0.07, n, 1, 1, 1)
+    sigma = stream.uniform(0.01, 0.08, n, 1, 1, 1)
     picture = picture * light[:, None] + stream.noise(n, 3, size, size) * sigma
     pixels = np.floor(np.clip(picture, 0, 1) * np.float32(255) + np.float32(0.5))
     return pixels.astype(np.uint8), labels.astype(np.int64)

@@ -23,8 +23,8 @@ import trainer  # noqa: E402
 HELD_CHUNKS = 40  # 2,000 pictures at the split's start
 # stages of (side in pixels, epochs, pictures an epoch, peak learning rate)
 PLANS = {
-    "resnet8": ((32, 20, 25000, 0.005),),
-    "dscnn": ((32, 20, 25000, 0.005),),
+    "resnet8": ((32, 24, 25000, 0.005),),
+    "dscnn": ((32, 24, 25000, 0.005),),
     "resnet18w32": ((32, 8, 16000, 0.003), (64, 3, 8000, 0.001)),
 }
 
