@@ -1,0 +1,39 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/study.h"
+#include "core/trial.h"
+#include "search/pareto.h"
+#include "search/sampler.h"
+
+namespace kerf::search {
+
+/// A measurement as a study's objectives and constraints see it.
+struct Outcome {
+  ObjectiveVector objectives;        ///< In the study's order; NaN where the metric is missing.
+  std::vector<double> constraints;   ///< One a bound: value − max, min − value; NaN where missing.
+  std::vector<std::array<double, 2>> intervals;  ///< Of the objectives; [v, v] where there is none.
+  std::vector<std::string> missing;  ///< Metrics that were needed and aren't there, each once.
+
+  [[nodiscard]] bool complete() const { return missing.empty(); }
+};
+
+/// Directions of the study's objectives, in order.
+[[nodiscard]] std::vector<Direction> directions_of(const StudyDefinition& study);
+
+/// Number of bounds; a constraint with both max and min counts twice (max first).
+[[nodiscard]] std::int64_t bound_count(const StudyDefinition& study);
+
+/// Reads objectives and constraints from a measurement's JSON (Measurement::to_json()).
+[[nodiscard]] Outcome observe(const StudyDefinition& study, const Json& measurement);
+
+/// A finished trial as samplers see it. A complete trial without one of the needed metrics is told
+/// as failed: it can't rank.
+[[nodiscard]] Observation observation_of(const StudyDefinition& study, const Trial& trial);
+
+}  // namespace kerf::search

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/model_info.h"
+#include "core/plan.h"
+#include "core/result.h"
+#include "core/study.h"
+#include "search/sampler.h"
+
+namespace kerf::search {
+
+/// One thing to choose, with what its values mean.
+struct Dimension {
+  DimensionSpec spec;
+  std::vector<std::string> layers;  ///< Whom a value goes to; empty = it goes into `global`.
+  std::vector<Json> values;         ///< Keys of a layer (or of `global`) that a value sets, one an index.
+};
+
+/// A study's space, resolved against a model: dimensions, and the plan of each of their points.
+///
+/// Dimensions, in the model's order of layers, the global ones last:
+///   "<layer>.precision"  the distinct valid combinations of weight_bits × activation_bits × the
+///                        other keys of precision that the study gives (granularity, rounding, …).
+///                        What means the same is one value: 32 with any activations is f32, 16 is
+///                        bf16; what no kernel stands for is dropped. Ordered from f32 down.
+///   "<group>.prune"      channels, for a group that the model ties: the ratios that all its
+///                        members allow. "<layer>.prune" for unstructured and n:m pruning, and for
+///                        structures that mix.
+///   "<layer>.rank", "<layer>.codebook"
+///   "global.<key>"       every key of the space's `global`.
+/// What has one value only is no dimension: its value stands in every plan. Where a study ties
+/// layers, one dimension, named after the first of them, serves all.
+class SearchSpace {
+ public:
+  /// Errors:   invalid_argument: a rule's pattern or a tie names no layer (says the nearest), tied
+  ///           layers share no value, a layer is left without any choice that it supports.
+  [[nodiscard]] static Result<SearchSpace> build(const SpaceDefinition& definition,
+                                                 const ModelInfo& model);
+
+  [[nodiscard]] const std::vector<Dimension>& dimensions() const { return dimensions_; }
+
+  /// The same, as samplers see them.
+  [[nodiscard]] std::vector<DimensionSpec> specs() const;
+
+  /// The plan of a point. Every layer that isn't left in f32 is named.
+  ///
+  /// Errors:   invalid_argument: the number of indices, or an index out of range.
+  [[nodiscard]] Result<CompressionPlan> plan(const Choices& choices) const;
+
+  /// Equal for points that mean the same plan (a calibration range where nothing is quantized).
+  /// Empty for a point that isn't one.
+  [[nodiscard]] std::string fingerprint(const Choices& choices) const;
+
+  /// The point nearest to "everything stays f32"; is_baseline() of its plan where the space allows.
+  [[nodiscard]] Choices baseline() const;
+
+  /// Where a search starts: the baseline, then uniform candidates (every layer at 8/8, at bf16, at
+  /// 4/8, …, at 8/8 with each share of pruning), distinct as plans; at most eight.
+  [[nodiscard]] std::vector<Choices> anchors() const;
+
+  /// The first point whose plan says the same, if there is one.
+  [[nodiscard]] std::optional<Choices> choices_of(const CompressionPlan& plan) const;
+
+  /// log10 of the number of points.
+  [[nodiscard]] double log10_size() const;
+
+  /// [{name, layers, ordered, values}] for people and the dashboard.
+  [[nodiscard]] Json to_json() const;
+
+ private:
+  [[nodiscard]] Result<Json> plan_json(const Choices& choices) const;
+
+  std::vector<Dimension> dimensions_;
+  std::vector<std::string> layer_names_;
+  std::map<std::string, Json> fixed_layers_;  ///< Keys that every plan gives a layer.
+  Json fixed_global_ = Json::object();
+};
+
+}  // namespace kerf::search
