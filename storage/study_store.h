@@ -69,6 +69,15 @@ struct Event {
   std::string at;         ///< RFC 3339, UTC.
 };
 
+/// A file that came in as a model or a data set.
+struct Upload {
+  std::string id;          ///< "sha256:…"
+  std::string kind;        ///< "model", "dataset".
+  std::string name;        ///< What its sender called it; may be empty.
+  std::int64_t bytes = 0;
+  std::string created_at;  ///< RFC 3339, UTC.
+};
+
 /// The only truth about studies, trials and their results.
 ///
 /// Every state change is a compare-and-set inside one transaction; what a call acknowledged is on
@@ -108,6 +117,10 @@ class StudyStore {
   /// waiting -> running, attempt + 1, a new token. kAborted where it isn't waiting.
   [[nodiscard]] virtual Result<LeaseGrant> lease(const WorkKey& key, const std::string& worker) = 0;
 
+  /// Trials get their numbers from 0 without a gap. Every change of a trial's state is an event
+  /// "trial" {number, state}, that of other work "work" {kind, number, state}, that of a study
+  /// "state" {state, reason}: written in the same transaction.
+
   /// running -> the terminal state that the outcome says (complete or failed; pruned where the
   /// result has {"pruned": true}). kAborted where the token isn't the current one: then the outcome
   /// is kept for the record only. The same outcome again (same token) is acknowledged again.
@@ -124,7 +137,8 @@ class StudyStore {
   /// attempt that has been the third fails. Returns how many.
   [[nodiscard]] virtual Result<std::int64_t> requeue_running(std::int64_t max_attempts) = 0;
 
-  /// Waiting work of running studies, in the order inspect, trial, verify, export, then number.
+  /// Waiting work of a running study, in the order inspect, trial, verify, export, then number. Of
+  /// a study that isn't running only exports: who asks for a model gets it after the end as well.
   [[nodiscard]] virtual Result<std::vector<WorkKey>> waiting(const std::string& study,
                                                              std::int64_t limit) = 0;
 
@@ -147,6 +161,17 @@ class StudyStore {
                                                   const Json& document) = 0;
   [[nodiscard]] virtual Result<std::optional<Json>> document(const std::string& study,
                                                              const std::string& name) = 0;
+
+  /// Notes a file among the models or data sets; the same id and kind again keeps the first.
+  [[nodiscard]] virtual Result<void> record_upload(const Upload& upload) = 0;
+  /// Oldest first; those of a kind after `cursor` (an id; empty = from the start), at most `limit`.
+  [[nodiscard]] virtual Result<std::vector<Upload>> uploads(const std::string& kind,
+                                                            const std::string& cursor,
+                                                            std::int64_t limit) = 0;
+
+  /// Writes a copy of everything in the store (not of the files) to `path`, which appears whole and
+  /// checked, or not at all; work goes on meanwhile.
+  [[nodiscard]] virtual Result<void> backup_to(const std::string& path) = 0;
 };
 
 }  // namespace kerf::storage
