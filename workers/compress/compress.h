@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/plan.h"
+#include "core/result.h"
+#include "workers/compress/calibration.h"
+#include "workers/compress/model.h"
+#include "workers/graph/graph.h"
+
+namespace kerf::compress {
+
+/// What became of one layer.
+struct LayerReport {
+  std::string name;
+  int weight_bits = 32;             ///< As stored.
+  int activation_bits = 32;         ///< As executed.
+  double sparsity = 0;              ///< Share of zeros in the stored weights.
+  double channel_share_kept = 1;    ///< Output channels kept / output channels of the model.
+  std::int64_t weight_bits_total = 0;  ///< Elements × bits, without scales.
+  std::string executes_as;          ///< "f32", "bf16", "s8", "f32 (4-bit weights)".
+};
+
+/// A plan applied to a model.
+struct CompressedModel {
+  graph::Graph graph;  ///< f32 or QDQ form, shapes inferred: ready for Executor::compile.
+  std::vector<LayerReport> layers;
+  std::int64_t storage_bytes = 0;  ///< See storage_size.h.
+  std::int64_t macs = 0;           ///< Of one sample.
+  double recovery_seconds = 0;
+  std::map<std::string, double> phase_ms;  ///< "prune", "weights", "calibration", "qdq", "recovery", "size".
+};
+
+/// Applies a plan: channels go, then single weights, then weights are rounded, activation ranges
+/// chosen, Q/DQ pairs put in, biases corrected.
+///
+/// The same model, plan and calibration data give the same graph.
+///
+/// Errors:   invalid_argument: a layer that the model doesn't have (and the nearest one), tied
+///           layers with different ratios, channels that can't go (and why), 8-bit activations
+///           without calibration. unimplemented: a value of the plan that this build doesn't do (and
+///           what it does).
+[[nodiscard]] Result<CompressedModel> compress(const PreparedModel& model,
+                                               const CompressionPlan& plan,
+                                               Calibration* calibration);
+
+/// Whether the plan needs a Calibration: 8-bit activations or bias correction on some layer.
+[[nodiscard]] bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan);
+
+}  // namespace kerf::compress
