@@ -1,0 +1,172 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/clock.h"
+#include "core/result.h"
+#include "core/study.h"
+#include "core/work.h"
+#include "scheduler/lease_table.h"
+#include "scheduler/proposer.h"
+#include "scheduler/study_machine.h"
+#include "storage/study_store.h"
+
+namespace kerf::scheduler {
+
+struct CoreOptions {
+  LeaseLimits limits;
+  std::int64_t max_attempts = 3;  ///< Of one piece of work before it fails.
+  /// How far one study may get ahead of another, in worker time, before a worker that has its
+  /// model loaded turns to the other.
+  Clock::Duration stay = std::chrono::seconds(20);
+  SamplerFactory samplers = search::make_sampler;
+};
+
+/// How a study stands, for people.
+struct StudyProgress {
+  std::string study;
+  storage::StudyState state = storage::StudyState::kRunning;
+  Phase phase = Phase::kInspect;
+  std::string reason;             ///< Why it ended.
+  std::int64_t budget_trials = 0;
+  std::int64_t queued = 0;        ///< Trials put in line so far.
+  std::int64_t waiting = 0;
+  std::int64_t running = 0;
+  std::int64_t finished = 0;      ///< Terminal, failed ones included.
+  std::int64_t failed = 0;
+  std::int64_t front_size = 0;
+  double hypervolume = 0;
+  double active_seconds = 0;
+  std::optional<double> eta_seconds;
+  std::string blocked;            ///< Why nothing runs ("no worker with cpu=zen4"), or empty.
+};
+
+/// A connected worker and what it does.
+struct WorkerStatus {
+  WorkerInfo info;
+  std::optional<WorkKey> work;
+  WorkProgress progress;
+};
+
+/// Everything the scheduler decides, without I/O but the store's: studies, leases, fairness,
+/// retries, budgets, fronts. Whoever drives it (a server, a simulation) tells it what happened,
+/// then performs what take_actions() says.
+///
+/// Fairness: of the studies whose labels and hardware a worker meets, the one that has had the
+///           least worker time; a worker stays with its last study while that isn't more than
+///           `stay` ahead.
+/// Hardware: the baseline's worker fixes a study's kind of hardware; no other kind measures it.
+/// Errors:   where the store is full nothing is handed out and outcomes aren't acknowledged until
+///           it takes writes again. Exceptions of a damaged store pass through.
+/// Threads:  one at a time; a SearchJob's run() may run elsewhere, one at a time a study.
+class Core {
+ public:
+  struct Assignment {
+    std::string worker;
+    Work work;
+  };
+  struct Cancellation {
+    std::string worker;
+    WorkKey key;
+    std::int64_t token = 0;
+  };
+  struct SearchJob {
+    std::string study;
+    std::function<SearchAnswer()> run;  ///< Answer goes to search_done().
+  };
+  struct Actions {
+    std::vector<Assignment> assignments;
+    std::vector<Cancellation> cancellations;
+    std::vector<SearchJob> searches;
+    std::vector<StudyProgress> changes;  ///< Studies that something happened to.
+  };
+
+  Core(CoreOptions options, storage::StudyStore& store, const Clock& clock);
+  ~Core();
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  /// Takes over what the store holds, once, at the beginning.
+  [[nodiscard]] Result<void> start();
+
+  // Studies.
+  [[nodiscard]] Result<storage::StudyRecord> submit(const Json& definition,
+                                                    const std::string& idempotency_key);
+  [[nodiscard]] Result<void> cancel(const std::string& study);
+  [[nodiscard]] Result<void> pause(const std::string& study);
+  [[nodiscard]] Result<void> resume(const std::string& study);
+  /// Another budget; a study that is complete goes on where the budget allows it.
+  [[nodiscard]] Result<void> extend(const std::string& study, const Budget& budget);
+  [[nodiscard]] Result<StudyProgress> progress(const std::string& study);
+  void export_trial(const std::string& study, std::int64_t number,
+                    std::function<void(Result<std::string>)> done);
+
+  // Workers.
+  void worker_joined(WorkerInfo worker);
+  void worker_left(const std::string& worker, Clock::Duration grace);
+  void worker_ready(const std::string& worker);  ///< Free for one piece of work.
+  /// Errors:   aborted: the lease is another's by now, the worker is to drop the work.
+  [[nodiscard]] Result<void> heartbeat(const std::string& worker, const WorkKey& key,
+                                       std::int64_t token, const WorkProgress& progress);
+  /// Errors:   aborted: stale, kept for the record only; resource_exhausted: to be sent again.
+  [[nodiscard]] Result<void> outcome(const std::string& worker, const WorkOutcome& outcome);
+  [[nodiscard]] std::vector<WorkerStatus> workers() const;
+
+  // Time and searches.
+  void tick();
+  void search_done(const std::string& study, SearchAnswer answer);
+
+  /// What is to be performed now. Empty lists where nothing is.
+  [[nodiscard]] Actions take_actions();
+
+  [[nodiscard]] const LeaseTable& leases() const { return leases_; }
+
+ private:
+  struct Study;
+  using StudyMap = std::map<std::string, std::unique_ptr<Study>>;
+
+  Result<Study*> load(const storage::StudyRecord& record);
+  void advance(Study& study);
+  bool perform(Study& study, const Step& step);
+  [[nodiscard]] Result<void> queue_baseline(Study& study);
+  [[nodiscard]] Result<void> queue_verification(Study& study);
+  [[nodiscard]] Result<void> drop_waiting(Study& study, const Error& error);
+  void end(Study& study, storage::StudyState state, const std::string& reason);
+  void release(const LapsedLease& lapsed);
+  [[nodiscard]] Result<void> settle(Study* study, const WorkOutcome& outcome, bool was_retry,
+                                    TrialState state);
+  void trial_ended(Study& study, std::int64_t number);
+  void baseline_ended(Study& study, const Trial& trial);
+  void note_front(Study& study, const Trial& trial);
+  void export_ended(const WorkKey& key);
+  void dispatch();
+  bool hand_out(const std::string& worker);
+  [[nodiscard]] bool suits(const Study& study, const WorkerInfo& worker) const;
+  [[nodiscard]] std::int64_t idle_for(const Study& study) const;
+  [[nodiscard]] Result<Work> build_work(const Study& study, const storage::LeaseGrant& grant) const;
+  [[nodiscard]] StudyProgress describe(const Study& study) const;
+  [[nodiscard]] Study* find(const std::string& study);
+  void log(const std::string& study, const std::string& type, const Json& data);
+
+  CoreOptions options_;
+  storage::StudyStore& store_;
+  const Clock& clock_;
+  LeaseTable leases_;
+  StudyMap studies_;
+  std::set<std::string> idle_;                    // workers that wait for work
+  std::map<std::string, std::string> last_study_; // by worker
+  std::map<WorkKey, std::vector<std::function<void(Result<std::string>)>>> exports_wanted_;
+  std::vector<LapsedLease> to_release_;           // the store was full; tried again
+  std::set<std::string> changed_;
+  Actions actions_;
+  std::optional<Clock::SteadyTime> store_full_since_;
+};
+
+}  // namespace kerf::scheduler

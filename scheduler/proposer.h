@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/model_info.h"
+#include "core/plan.h"
+#include "core/result.h"
+#include "core/study.h"
+#include "search/sampler.h"
+#include "search/space.h"
+
+namespace kerf::scheduler {
+
+using SamplerFactory = std::function<Result<std::unique_ptr<search::Sampler>>(
+    const std::string& name, search::SamplerProblem problem)>;
+
+/// A candidate to put in line.
+struct Proposal {
+  search::Choices choices;
+  Json plan;
+  std::string fingerprint;
+};
+
+/// What a search job brought.
+struct SearchAnswer {
+  std::vector<Proposal> proposals;
+  bool exhausted = false;          ///< Nothing is left to propose.
+  bool prepared = false;           ///< The answer to a kPrepare step.
+  std::optional<Error> error;      ///< The sampler can't be had.
+};
+
+/// A trial that exists already.
+struct KnownTrial {
+  std::int64_t number = 0;
+  search::Choices choices;
+  std::string fingerprint;
+};
+
+/// A study's space and sampler. Points that mean a plan that was tried are never proposed: the
+/// sampler is told what that plan's trial brought instead.
+///
+/// Threads:  one at a time; may block as long as its sampler does.
+class Proposer {
+ public:
+  /// Errors:   those of SearchSpace::build and of the factory.
+  [[nodiscard]] static Result<std::unique_ptr<Proposer>> make(const StudyDefinition& study,
+                                                              const ModelInfo& model,
+                                                              const SamplerFactory& factory);
+
+  /// A trial that was waiting or running when the proposer was made.
+  void mark_pending(const KnownTrial& trial);
+
+  /// A trial ended.
+  [[nodiscard]] Result<void> tell(const search::Observation& observation,
+                                  const std::string& fingerprint);
+
+  /// Up to `count` new candidates; fewer where the space is exhausted.
+  [[nodiscard]] Result<std::vector<Proposal>> ask(std::int64_t count);
+
+  [[nodiscard]] const search::SearchSpace& space() const { return space_; }
+
+ private:
+  Proposer(search::SearchSpace space, std::unique_ptr<search::Sampler> sampler)
+      : space_(std::move(space)), sampler_(std::move(sampler)) {}
+
+  search::SearchSpace space_;
+  std::unique_ptr<search::Sampler> sampler_;
+  std::set<std::string> known_;                                 // fingerprints of all trials
+  std::map<std::string, search::Observation> told_;             // by fingerprint
+  std::map<std::string, std::vector<search::Choices>> aliases_; // proposed again while pending
+};
+
+}  // namespace kerf::scheduler
