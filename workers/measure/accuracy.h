@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/measurement.h"
+#include "core/result.h"
+#include "workers/data/bind.h"
+#include "workers/graph/graph.h"
+#include "workers/measure/intervals.h"
+
+namespace kerf::measure {
+
+/// What the model's first output holds.
+enum class OutputKind {
+  kScores,         ///< Logits, log-probabilities or anything that a softmax may follow.
+  kProbabilities,  ///< The model ends with Softmax: rows sum to 1.
+  kClasses,        ///< Integers: the class itself.
+};
+
+[[nodiscard]] OutputKind output_kind(const graph::Graph& graph);
+
+/// Gathers the quality metrics of a candidate's first output, shard by shard.
+///
+/// Classes lie on the output's last dimension that isn't 1; on axis 1 where the output has four
+/// dimensions or more after dropping trailing ones (a map of classes). Every place of a map counts
+/// for agreement and kl; labels need one place a sample.
+///
+/// Metrics:  accuracy, top5 (share; Wilson intervals), accuracy_drop (baseline − candidate, Tango's
+///           paired interval), agreement (share of equal top-1; Wilson), mae and rmse (normal
+///           interval of the mean over samples; rmse: of the mean square, then the root),
+///           kl (mean KL(softmax(baseline) || softmax(candidate)), nats, normal interval;
+///           probabilities are taken as they are, floored at 1e-12), sqnr_db
+///           (10·log10(Σ baseline² / Σ (baseline − candidate)²), delta-method interval, at most
+///           200 dB, which stands for equal outputs).
+/// Ties:     the lowest class wins; NaN never wins; a row of NaN has no class and is wrong.
+/// Absent:   what can't be had: no labels, no baseline, integers as outputs (kl, sqnr_db), a kl or
+///           sqnr_db that isn't finite.
+class QualityMeter {
+ public:
+  explicit QualityMeter(OutputKind kind);
+
+  /// One shard. `baseline` may be null. `labels` is the shard's slice (its inputs aren't read).
+  ///
+  /// Errors:   invalid_argument where shapes don't fit each other or the labels.
+  [[nodiscard]] Result<void> add(const graph::Tensor& candidate, const graph::Tensor* baseline,
+                                 const data::BoundData& labels);
+
+  [[nodiscard]] std::int64_t samples() const { return samples_; }
+  [[nodiscard]] std::int64_t not_finite() const { return not_finite_; }  ///< Samples with NaN or Inf.
+
+  /// Puts what has been gathered so far into metrics, ci95 and samples.
+  void report(Measurement& measurement) const;
+
+ private:
+  struct Moments {  // Welford's running mean and variance.
+    std::int64_t count = 0;
+    double mean = 0;
+    double squares = 0;
+    void add(double value);
+    [[nodiscard]] double variance() const;
+  };
+
+  void add_classes(std::int64_t places, std::int64_t sample, std::int64_t candidate_class,
+                   std::int64_t baseline_class, bool has_baseline, std::int64_t label,
+                   bool labelled);
+
+  OutputKind kind_;
+  std::int64_t samples_ = 0;
+  std::int64_t not_finite_ = 0;
+  // Classification.
+  std::int64_t labelled_ = 0;
+  std::int64_t right_ = 0;
+  std::int64_t top5_right_ = 0;
+  std::int64_t compared_labels_ = 0;   // samples with a label and a baseline
+  std::int64_t baseline_only_ = 0;     // right in the baseline alone
+  std::int64_t candidate_only_ = 0;    // right in the candidate alone
+  // Against the baseline.
+  std::int64_t compared_ = 0;  // places
+  std::int64_t agreeing_ = 0;
+  Moments kl_;
+  bool kl_possible_ = true;
+  double signal_ = 0;
+  double noise_ = 0;
+  Moments signal_of_sample_;
+  Moments noise_of_sample_;
+  double signal_noise_products_ = 0;
+  bool sqnr_possible_ = true;
+  // Regression.
+  Moments absolute_error_;
+  Moments squared_error_;
+};
+
+}  // namespace kerf::measure
