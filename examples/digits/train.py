@@ -23,14 +23,19 @@ PEAK = {"mlp": 0.003, "cnn": 0.005}
 
 
 def shift(order, x):
-    """Moves each picture of a batch by up to one pixel either way."""
-    flat = x.dim() == 2
-    images = x.view(-1, 1, 8, 8) if flat else x
-    padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
-    rows = torch.from_numpy(order.integers(0, 3, (len(images), 2)))
-    moved = torch.stack([padded[i, :, top:top + 8, left:left + 8]
-                         for i, (top, left) in enumerate(rows.tolist())])
-    return moved.view(-1, 64) if flat else moved
+    """Moves each picture [1, 8, 8] of a batch by up to one pixel either way."""
+    padded = torch.nn.functional.pad(x, (1, 1, 1, 1))
+    return torch.stack([padded[i, :, top:top + 8, left:left + 8]
+                        for i, (top, left) in enumerate(order.integers(0, 3, (len(x), 2)))])
+
+
+def soften(order, x):
+    """Adds a little noise to each picture [64] of a batch."""
+    noise = order.standard_normal(tuple(x.shape), dtype=np.float32)
+    return x + torch.from_numpy(noise) * 0.1
+
+
+AUGMENT = {"mlp": soften, "cnn": shift}
 
 
 def main():
@@ -56,7 +61,7 @@ def main():
           f"{sum(params.values())} parameters, PyTorch {torch.__version__}")
     trainer.train(model, torch.from_numpy, lambda epoch: data,
                   load(HERE / options.network / "calibration.npz"), EPOCHS[options.network],
-                  PEAK[options.network], batch=64, decay=0.05, seed=options.seed, augment=shift)
+                  PEAK[options.network], batch=64, decay=0.05, seed=options.seed, augment=AUGMENT[options.network])
     out = options.cache / f"{name}.npz"
     np.savez(out, **model.weights())
     print(f"wrote {out}")
