@@ -1,0 +1,63 @@
+#include "cli/model_options.h"
+
+#include <memory>
+
+#include "workers/compress/calibration.h"
+#include "workers/onnx/reader.h"
+
+namespace kerf::cli {
+
+void ModelOptions::add_to(CLI::App& command) {
+  command.add_option("MODEL", model, "ONNX model")->required();
+  command.add_option("--plan", plan, "compression plan (JSON); without it the f32 model");
+  command.add_option("--calibration", calibration, "data that activation ranges are taken from");
+  command.add_option("--preprocess", preprocess, "JSON with scale, mean, std, layout");
+  command.add_option("--threads", threads, "threads of the engine")->check(CLI::Range(1, 1024));
+  command.add_option("--no-pass", disabled_passes, "switch off a graph pass by its name");
+}
+
+Result<std::optional<Preprocess>> ModelOptions::read_preprocess() const {
+  if (preprocess.empty()) return std::optional<Preprocess>();
+  KERF_ASSIGN(const Json document, read_json_file(preprocess));
+  KERF_ASSIGN(Preprocess parsed, Preprocess::parse(document));
+  return std::optional<Preprocess>(std::move(parsed));
+}
+
+Result<CompressionPlan> ModelOptions::read_plan() const {
+  if (plan.empty()) return CompressionPlan();
+  KERF_ASSIGN(const Json document, read_json_file(plan));
+  auto parsed = CompressionPlan::parse(document);
+  if (!parsed.has_value()) return with_context(plan, parsed.error());
+  return parsed;
+}
+
+Result<graph::Graph> ModelOptions::read_graph() const { return onnx::read_model(model); }
+
+engine::PassOptions ModelOptions::passes() const {
+  engine::PassOptions options;
+  options.disabled.insert(disabled_passes.begin(), disabled_passes.end());
+  return options;
+}
+
+Result<compress::PreparedModel> ModelOptions::prepare() const {
+  KERF_ASSIGN(graph::Graph graph, read_graph());
+  return compress::prepare(std::move(graph), passes());
+}
+
+Result<data::BoundData> ModelOptions::load(const std::string& path, const graph::Graph& graph) const {
+  KERF_ASSIGN(const std::optional<Preprocess> how, read_preprocess());
+  KERF_ASSIGN(const data::DataSet set, data::load_dataset(path));
+  return data::bind(set, graph, how, path);
+}
+
+Result<compress::CompressedModel> ModelOptions::build(const compress::PreparedModel& prepared) const {
+  KERF_ASSIGN(const CompressionPlan wanted, read_plan());
+  std::unique_ptr<compress::Calibration> statistics;
+  if (!calibration.empty()) {
+    KERF_ASSIGN(data::BoundData samples, load(calibration, prepared.graph));
+    statistics = std::make_unique<compress::Calibration>(prepared, std::move(samples.inputs), threads);
+  }
+  return compress::compress(prepared, wanted, statistics.get());
+}
+
+}  // namespace kerf::cli

@@ -1,0 +1,118 @@
+#include "cli/report.h"
+
+#include <map>
+#include <set>
+#include <vector>
+
+#include "cli/table.h"
+#include "core/study.h"
+#include "search/front.h"
+
+namespace kerf::cli {
+namespace {
+
+constexpr std::int64_t kPage = 1000;
+
+Result<std::vector<Trial>> all_trials(storage::StudyStore& store, const std::string& id) {
+  std::vector<Trial> trials;
+  while (true) {
+    KERF_ASSIGN(std::vector<Trial> page,
+                store.trials(id, static_cast<std::int64_t>(trials.size()), kPage));
+    const bool last = static_cast<std::int64_t>(page.size()) < kPage;
+    for (Trial& trial : page) trials.push_back(std::move(trial));
+    if (last) return trials;
+  }
+}
+
+Json front_json(const search::Front& front, const std::vector<Trial>& trials) {
+  Json members = Json::array();
+  for (const search::FrontMember& member : front.members) {
+    const Json trial = trials.at(static_cast<std::size_t>(member.trial)).to_json();
+    Json entry = {{"trial", member.trial},
+                  {"candidate", trial["candidate"]},
+                  {"metrics", trial["metrics"]},
+                  {"contribution", member.contribution}};
+    if (trial.contains("verification")) entry["verification"] = trial["verification"];
+    members.push_back(std::move(entry));
+  }
+  return members;
+}
+
+struct Parts {
+  storage::StudyRecord record;
+  std::vector<Trial> trials;
+  search::Front front;
+  std::vector<double> reference;
+};
+
+Result<Parts> collect(storage::StudyStore& store, const std::string& id) {
+  Parts parts;
+  KERF_ASSIGN(parts.record, store.study(id));
+  KERF_ASSIGN(const StudyDefinition study, StudyDefinition::parse(parts.record.definition));
+  KERF_ASSIGN(parts.trials, all_trials(store, id));
+  KERF_ASSIGN(const std::optional<Json> reference, store.document(id, "reference"));
+  if (reference && reference->contains("point")) {
+    parts.reference = (*reference)["point"].get<std::vector<double>>();
+    parts.front = search::front(parts.trials, study, parts.reference);
+  }
+  return parts;
+}
+
+void add_front(const Parts& parts, Json& out) {
+  out["front"] = front_json(parts.front, parts.trials);
+  out["hypervolume"] = parts.front.hypervolume;
+  out["reference"] = parts.reference;
+  if (parts.front.members.empty() && parts.front.nearest_miss) {
+    out["nearest_miss"] = {{"trial", *parts.front.nearest_miss},
+                           {"violation", parts.front.least_violation}};
+  }
+}
+
+}  // namespace
+
+Result<Json> study_report(storage::StudyStore& store, const std::string& id) {
+  KERF_ASSIGN(const Parts parts, collect(store, id));
+  Json out = {{"study", id},
+              {"name", parts.record.definition.value("name", "")},
+              {"state", std::string(storage::to_string(parts.record.state))},
+              {"reason", parts.record.reason},
+              {"trials", Json::array()},
+              {"baseline", {{"metrics", nullptr}}}};
+  for (const Trial& trial : parts.trials) out["trials"].push_back(trial.to_json());
+  if (!parts.trials.empty()) out["baseline"]["metrics"] = out["trials"][0]["metrics"];
+  add_front(parts, out);
+  return out;
+}
+
+Result<Json> front_report(storage::StudyStore& store, const std::string& id) {
+  KERF_ASSIGN(const Parts parts, collect(store, id));
+  Json out = {{"study", id}};
+  add_front(parts, out);
+  return out;
+}
+
+std::string front_table(const Json& report, const Json& objectives) {
+  std::vector<std::string> heading = {"trial"};
+  std::vector<std::string> names;
+  for (const Json& objective : objectives) names.push_back(objective.at("metric").get<std::string>());
+  heading.insert(heading.end(), names.begin(), names.end());
+  const std::string ratio = "latency_ratio";
+  heading.emplace_back(ratio);
+  heading.emplace_back("");
+  Table table(heading);
+  for (const Json& member : report.at("front")) {
+    std::vector<std::string> row = {std::to_string(member.at("trial").get<std::int64_t>())};
+    const Json& metrics = member.at("metrics");
+    for (const std::string& name : names) {
+      row.push_back(metrics.contains(name) ? human_metric(name, metrics[name].get<double>()) : "");
+    }
+    row.push_back(metrics.contains(ratio) ? human_metric(ratio, metrics[ratio].get<double>()) : "");
+    std::string note = member.at("trial") == 0 ? "f32 baseline" : "";
+    if (metrics.value("noisy", false)) note += note.empty() ? "noisy" : ", noisy";
+    row.push_back(note);
+    table.add(row);
+  }
+  return table.empty() ? std::string("no feasible trial\n") : table.text();
+}
+
+}  // namespace kerf::cli
