@@ -77,8 +77,8 @@ std::string Graph::fresh_name(const std::string& stem) const {
   }
   if (!taken.contains(stem)) return stem;
   for (int i = 1;; ++i) {
-    const std::string name = stem + "_" + std::to_string(i);
-    if (!taken.contains(name)) return name;
+    const std::string candidate = stem + "_" + std::to_string(i);
+    if (!taken.contains(candidate)) return candidate;
   }
 }
 

@@ -52,7 +52,12 @@ struct ValueInfo {
 /// unique and not empty.
 ///
 /// Canonical form, which the reader makes whatever the file's opset: operators have the signature
-/// of opset 17 (axes, pads, clip bounds … as inputs), f16 constants are f32.
+/// of opset 17 (pads, split sizes, clip bounds, K of TopK … as inputs), with one exception that
+/// makes them all alike: the axes of every Reduce*, of Squeeze and of Unsqueeze are input 1 (the
+/// writer turns them back into attributes where opset 17 has them so). There are no Constant,
+/// Dropout and Upsample nodes, and f16, bf16 and f64 are f32 throughout. Ops that came after opset
+/// 17 keep the signature that they came with: Gelu, Mish, GroupNormalization (scale and bias per
+/// channel), and QuantizeLinear and DequantizeLinear with block_size.
 struct Graph {
   std::string name;
   std::int64_t opset = 17;

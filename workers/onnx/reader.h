@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "core/result.h"
+#include "workers/graph/graph.h"
+
+namespace kerf::onnx {
+
+struct ReadOptions {
+  /// Tensors in files beside the model. They are opened below the model's own folder only, never
+  /// through a symbolic link. Off where a model came over the network.
+  bool allow_external_data = true;
+  /// Bytes of the model and its external data together.
+  std::uint64_t max_bytes = 2ULL << 30U;
+};
+
+/// Reads an ONNX model (opset 7 to 24) into the canonical form that graph.h describes.
+///
+/// What is changed on the way: signatures become those of opset 17 with axes as inputs for every
+/// Reduce*, Squeeze and Unsqueeze; Constant nodes become initializers; Dropout becomes Identity;
+/// Upsample becomes Resize; integer ops of com.microsoft become DequantizeLinear, op,
+/// QuantizeLinear; f16, bf16 and f64 become f32; every node gets a name ("Conv:Plus30_Output_0"
+/// where it has none); nodes are sorted; shapes are inferred.
+///
+/// Errors:   invalid_argument or unimplemented (not_found for a file that isn't there), one line
+///           naming file, node or tensor, the reason, and where there is one the nearest way out.
+/// Cost:     the file's bytes plus the weights as f32; a file that breaks a limit (see limits.h)
+///           is refused before anything is allocated for it.
+/// Threads:  reentrant.
+[[nodiscard]] Result<graph::Graph> read_model(const std::string& path,
+                                              const ReadOptions& options = {});
+
+/// The same for bytes in memory; external data is refused.
+[[nodiscard]] Result<graph::Graph> parse_model(std::string_view bytes, const std::string& name,
+                                               const ReadOptions& options = {});
+
+}  // namespace kerf::onnx
