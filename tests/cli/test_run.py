@@ -1,0 +1,79 @@
+"""kerf run finds a real front, and what it promises holds in ONNX Runtime."""
+import json
+import unittest
+
+import support
+
+SPACE = {"default": {"weight_bits": [4, 8, 32], "activation_bits": [8, 32],
+                     "prune": {"structure": "channel", "ratios": [0, 0.25]}},
+         "global": {"range": ["minmax", "mse"]}}
+
+
+class Run(unittest.TestCase):
+    def search(self, case, folder, trials, sampler):
+        study = folder / "study.json"
+        study.write_text(json.dumps(case.study(space=SPACE, budget={"trials": trials},
+                                               search={"sampler": sampler, "seed": 3})))
+        report = support.kerf_json("run", study, "--data-dir", folder / "data", "--quiet", timeout=600)
+        states = [t["state"] for t in report["trials"]]
+        self.assertEqual(states, ["complete"] * trials)
+        self.assertEqual([t["number"] for t in report["trials"]], list(range(trials)))
+        plans = {json.dumps(t["candidate"], sort_keys=True) for t in report["trials"]}
+        self.assertEqual(len(plans), trials, "a candidate was measured twice")
+        self.assertGreaterEqual(len(report["front"]), 2)
+        self.assertGreater(report["hypervolume"], 0)
+        self.assertIn("picture", report)
+        for trial in report["trials"]:
+            for key in ("accuracy", "latency_p50_us", "latency_ratio", "storage_bytes", "weight_bytes",
+                        "activation_peak_bytes", "rss_peak_bytes", "accuracy_ci95", "latency_ci95_us"):
+                self.assertIn(key, trial["metrics"])
+            self.assertIn("cpu_model", trial["hardware"])
+        return report
+
+    def check_promises(self, case, folder, report):
+        x, y = case.inputs("evaluation"), case.labels("evaluation")
+        base = support.accuracy(support.onnxruntime_outputs(case.model, x), y)
+        self.assertAlmostEqual(report["baseline"]["metrics"]["accuracy"], base, delta=0.001)
+        for member in report["front"]:
+            plan = folder / "plan.json"
+            plan.write_text(json.dumps(member["candidate"]))
+            support.kerf("export", case.model, "--plan", plan, "--calibration", case.file("calibration"),
+                         *case.arguments(), "-o", folder / "out.onnx")
+            got = support.accuracy(support.onnxruntime_outputs(folder / "out.onnx", x), y)
+            self.assertAlmostEqual(got, member["metrics"]["accuracy"], delta=0.005, msg=str(member["candidate"]))
+            self.assertIn("accuracy", member["verification"])
+
+    def test_shapes_with_tpe(self):
+        with support.scratch() as folder:
+            case = next(c for c in support.example_cases() if c.name == "shapes/resnet8")
+            report = self.search(case, folder, 14, "optuna-tpe")
+            self.check_promises(case, folder, report)
+
+    def test_digits_with_nsga2_and_random(self):
+        for sampler in ("optuna-nsga2", "random"):
+            with support.scratch() as folder:
+                report = self.search(support.example_cases()[1], folder, 8, sampler)
+                self.check_promises(support.example_cases()[1], folder, report)
+
+    def test_models_of_others(self):
+        with support.scratch() as outer:
+            cases = support.shared_cases(outer)
+            if not cases:
+                self.skipTest("skipped: no shared data beside the checkout")
+            for case in cases:
+                with self.subTest(case.name), support.scratch() as folder:
+                    self.check_promises(case, folder, self.search(case, folder, 10, "optuna-tpe"))
+
+    def test_more_trials_go_on_where_it_was(self):
+        with support.scratch() as folder:
+            study = folder / "study.json"
+            study.write_text(json.dumps(support.example_cases()[0].study(space=SPACE, budget={"trials": 4})))
+            first = support.kerf_json("run", study, "--quiet")
+            more = support.kerf_json("run", study, "--quiet", "--trials", "7")
+            self.assertEqual(first["study"], more["study"])
+            self.assertEqual(len(more["trials"]), 7)
+            self.assertEqual(first["trials"], more["trials"][:4])
+
+
+if __name__ == "__main__":
+    unittest.main()
