@@ -23,6 +23,8 @@ namespace kerf::scheduler {
 struct CoreOptions {
   LeaseLimits limits;
   std::int64_t max_attempts = 3;  ///< Of one piece of work before it fails.
+  /// The same at a start, for work that ran when the server died: that tells little of the work.
+  std::int64_t max_attempts_at_start = 50;
   /// How far one study may get ahead of another, in worker time, before a worker that has its
   /// model loaded turns to the other.
   Clock::Duration stay = std::chrono::seconds(20);
@@ -47,6 +49,8 @@ struct StudyProgress {
   std::optional<double> eta_seconds;
   std::string blocked;            ///< Why nothing runs ("no worker with cpu=zen4"), or empty.
 };
+
+[[nodiscard]] Json to_json(const StudyProgress& progress);
 
 /// A connected worker and what it does.
 struct WorkerStatus {
@@ -115,6 +119,8 @@ class Core {
   /// Errors:   aborted: the lease is another's by now, the worker is to drop the work.
   [[nodiscard]] Result<void> heartbeat(const std::string& worker, const WorkKey& key,
                                        std::int64_t token, const WorkProgress& progress);
+  /// A worker whose outcome was taken or refused is free again.
+  ///
   /// Errors:   aborted: stale, kept for the record only; resource_exhausted: to be sent again.
   [[nodiscard]] Result<void> outcome(const std::string& worker, const WorkOutcome& outcome);
   [[nodiscard]] std::vector<WorkerStatus> workers() const;
@@ -132,28 +138,47 @@ class Core {
   struct Study;
   using StudyMap = std::map<std::string, std::unique_ptr<Study>>;
 
+  // core.cc: studies, time
   Result<Study*> load(const storage::StudyRecord& record);
+  [[nodiscard]] Result<void> replay(Study& study);
   void advance(Study& study);
   bool perform(Study& study, const Step& step);
   [[nodiscard]] Result<void> queue_baseline(Study& study);
   [[nodiscard]] Result<void> queue_verification(Study& study);
   [[nodiscard]] Result<void> drop_waiting(Study& study, const Error& error);
   void end(Study& study, storage::StudyState state, const std::string& reason);
-  void release(const LapsedLease& lapsed);
-  [[nodiscard]] Result<void> settle(Study* study, const WorkOutcome& outcome, bool was_retry,
-                                    TrialState state);
+  void remove_ended();
+  void save_seconds(Study& study);
+  [[nodiscard]] Study* find(const std::string& study);
+  [[nodiscard]] StudyProgress describe(const Study& study) const;
+  [[nodiscard]] std::string why_blocked(const Study& study) const;
+  void log(const std::string& study, const std::string& type, const Json& data);
+
+  // core_search.cc: proposals
+  void learn(Study& study, const Trial& trial);
+  void prepare_search(Study& study);
+  void ask_search(Study& study, std::int64_t count);
+  void queue_proposals(Study& study);
+
+  // core_work.cc: leases, outcomes, who gets what
+  void release_lapsed();
+  void charge(const Lease& lease);
+  [[nodiscard]] Error refused(const std::string& worker, const Error& error);
+  void free_worker(const std::string& worker);
+  void work_ended(const WorkKey& key, TrialState state);
+  void note_end(const WorkKey& key, TrialState state);
+  void inspect_ended(Study& study, const storage::WorkRecord& record);
   void trial_ended(Study& study, std::int64_t number);
   void baseline_ended(Study& study, const Trial& trial);
-  void note_front(Study& study, const Trial& trial);
   void export_ended(const WorkKey& key);
   void dispatch();
   bool hand_out(const std::string& worker);
+  bool give(const WorkKey& key, const WorkerInfo& worker);
+  [[nodiscard]] std::optional<WorkKey> front_of_line(Study& study);
   [[nodiscard]] bool suits(const Study& study, const WorkerInfo& worker) const;
+  [[nodiscard]] static bool labels_suit(const Study& study, const WorkerInfo& worker);
   [[nodiscard]] std::int64_t idle_for(const Study& study) const;
-  [[nodiscard]] Result<Work> build_work(const Study& study, const storage::LeaseGrant& grant) const;
-  [[nodiscard]] StudyProgress describe(const Study& study) const;
-  [[nodiscard]] Study* find(const std::string& study);
-  void log(const std::string& study, const std::string& type, const Json& data);
+  [[nodiscard]] Result<Work> build_work(const storage::LeaseGrant& grant);
 
   CoreOptions options_;
   storage::StudyStore& store_;
@@ -166,7 +191,9 @@ class Core {
   std::vector<LapsedLease> to_release_;           // the store was full; tried again
   std::set<std::string> changed_;
   Actions actions_;
-  std::optional<Clock::SteadyTime> store_full_since_;
+  std::vector<WorkKey> never_started_;            // leased work that couldn't be built
+  bool store_full_ = false;                       // until the next tick
+  Clock::SteadyTime last_tick_;
 };
 
 }  // namespace kerf::scheduler

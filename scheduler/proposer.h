@@ -28,12 +28,16 @@ struct Proposal {
   std::string fingerprint;
 };
 
+class Proposer;
+
 /// What a search job brought.
 struct SearchAnswer {
-  std::vector<Proposal> proposals;
-  bool exhausted = false;          ///< Nothing is left to propose.
-  bool prepared = false;           ///< The answer to a kPrepare step.
-  std::optional<Error> error;      ///< The sampler can't be had.
+  bool prepared = false;               ///< The answer to Step::Kind::kPrepare …
+  std::shared_ptr<Proposer> proposer;  ///< … with this.
+  std::vector<Proposal> proposals;     ///< The answer to Step::Kind::kAsk.
+  bool exhausted = false;              ///< Nothing is left to propose.
+  std::optional<Error> error;          ///< The space or the sampler can't be had.
+  std::int64_t generation = 0;         ///< Of the search that was asked.
 };
 
 /// A trial that exists already.

@@ -65,6 +65,7 @@ struct Demand {
 class StudyMachine {
  public:
   static constexpr std::int64_t kFailuresInRow = 20;
+  static constexpr std::int64_t kMostAsked = 64;  ///< Candidates in one question.
 
   StudyMachine(Budget budget, bool has_test_split) : budget_(budget), has_test_(has_test_split) {}
 
@@ -79,12 +80,14 @@ class StudyMachine {
                       const std::optional<Error>& error);
   void hypervolume_is(double value);
   void prepared(std::optional<Error> error);  ///< The sampler is there and was told everything.
-  void asked(std::int64_t queued, bool exhausted, std::optional<Error> error);
-  void verify_queued(std::int64_t count) { verify_planned_ = true; verify_open_ += count; }
+  /// The sampler answered; what it proposed was put in line by trial_queued() before.
+  void asked(bool exhausted, std::optional<Error> error);
+  void verify_queued(std::int64_t open);  ///< All members are in line or done; `open` aren't done.
   void verify_finished() { --verify_open_; }
   void set_paused(bool paused) { paused_ = paused; }
   void set_budget(Budget budget);
   void add_active(double seconds) { active_seconds_ += seconds; }
+  void fail(Error error);  ///< The study can't go on; the first error counts.
   void ended() { phase_ = Phase::kDone; }
 
   /// The next step; call again after it was done, until kNothing. A step that takes a while (kAsk,
@@ -111,19 +114,18 @@ class StudyMachine {
 
  private:
   [[nodiscard]] std::string stop_reason() const;
-  [[nodiscard]] Step enter_drain(std::string reason);
+  [[nodiscard]] Step next_in_search(const Demand& demand);
+  [[nodiscard]] Step next_in_drain();
+  void search_failed(Error error);
 
   Budget budget_;
   bool has_test_;
   Phase phase_ = Phase::kInspect;
   bool paused_ = false;
   bool inspect_queued_ = false;
-  bool baseline_queued_ = false;
-  bool baseline_done_ = false;
   bool busy_ = false;      ///< A kPrepare or kAsk is under way.
   bool prepared_ = false;
   bool exhausted_ = false;
-  bool dropped_ = false;
   bool verify_planned_ = false;
   std::optional<Error> failure_;
   std::string reason_;
@@ -132,8 +134,9 @@ class StudyMachine {
   std::int64_t running_ = 0;
   std::int64_t finished_ = 0;
   std::int64_t failed_ = 0;
-  std::int64_t complete_ = 0;
+  std::int64_t candidates_complete_ = 0;
   std::int64_t failures_in_row_ = 0;
+  std::int64_t search_failures_ = 0;
   std::int64_t since_gain_ = 0;
   double best_hypervolume_ = -1;
   std::int64_t verify_open_ = 0;

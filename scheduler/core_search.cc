@@ -1,0 +1,154 @@
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "scheduler/core.h"
+#include "scheduler/core_study.h"
+#include "search/observe.h"
+
+namespace kerf::scheduler {
+namespace {
+
+bool was_not_run(const std::optional<Error>& error) {
+  return error && error->code == ErrorCode::kCancelled;
+}
+
+}  // namespace
+
+// A finished trial's observation goes to the sampler with the next question.
+void Core::learn(Study& study, const Trial& trial) {
+  if (was_not_run(trial.error)) return;
+  const auto known_trial = study.trials.find(trial.number);
+  if (known_trial == study.trials.end()) return;
+  search::Observation observation = search::observation_of(study.definition, trial);
+  if (!study.measured_on.empty() && trial.state == TrialState::kComplete &&
+      search::hardware_id(trial) != study.measured_on) {
+    observation.state = TrialState::kFailed;
+    observation.objectives.clear();
+    observation.constraints.clear();
+  }
+  if (study.front) {
+    const auto before = study.front->trials();
+    study.front->add(observation);
+    study.machine.hypervolume_is(study.front->hypervolume());
+    study.front_changed = study.front_changed || before != study.front->trials();
+  }
+  study.untold.emplace_back(std::move(observation), known_trial->second.fingerprint);
+}
+
+void Core::prepare_search(Study& study) {
+  study.proposer.reset();
+  const std::int64_t generation = ++study.search_generation;
+  std::vector<KnownTrial> pending;
+  std::vector<std::pair<search::Observation, std::string>> finished;
+  std::set<std::int64_t> told;
+  for (const auto& [observation, fingerprint] : study.history) {
+    finished.emplace_back(observation, fingerprint);
+    told.insert(observation.number);
+  }
+  for (auto& one : study.untold) {
+    told.insert(one.first.number);
+    finished.push_back(one);
+    study.history.push_back(std::move(one));
+  }
+  study.untold.clear();
+  for (const auto& [number, trial] : study.trials) {
+    if (!told.contains(number)) pending.push_back(trial);
+  }
+  auto run = [definition = study.definition, model = *study.model, factory = options_.samplers,
+              pending = std::move(pending), finished = std::move(finished), generation] {
+    SearchAnswer answer;
+    answer.prepared = true;
+    answer.generation = generation;
+    auto made = Proposer::make(definition, model, factory);
+    if (!made.has_value()) {
+      answer.error = made.error();
+      return answer;
+    }
+    for (const KnownTrial& trial : pending) (*made)->mark_pending(trial);
+    for (const auto& [observation, fingerprint] : finished) {
+      if (const auto learned = (*made)->tell(observation, fingerprint); !learned.has_value()) {
+        answer.error = learned.error();
+        return answer;
+      }
+    }
+    answer.proposer = std::move(*made);
+    return answer;
+  };
+  actions_.searches.push_back({study.record.id, std::move(run)});
+}
+
+void Core::ask_search(Study& study, std::int64_t count) {
+  std::vector<std::pair<search::Observation, std::string>> news = study.untold;
+  for (auto& one : study.untold) study.history.push_back(std::move(one));
+  study.untold.clear();
+  auto run = [proposer = study.proposer, news = std::move(news), count,
+              generation = study.search_generation] {
+    SearchAnswer answer;
+    answer.generation = generation;
+    for (const auto& [observation, fingerprint] : news) {
+      if (const auto told = proposer->tell(observation, fingerprint); !told.has_value()) {
+        answer.error = told.error();
+        return answer;
+      }
+    }
+    auto proposals = proposer->ask(count);
+    if (!proposals.has_value()) {
+      answer.error = proposals.error();
+      return answer;
+    }
+    answer.proposals = std::move(*proposals);
+    answer.exhausted = static_cast<std::int64_t>(answer.proposals.size()) < count;
+    return answer;
+  };
+  actions_.searches.push_back({study.record.id, std::move(run)});
+}
+
+void Core::search_done(const std::string& id, SearchAnswer answer) {
+  Study* study = find(id);
+  if (study == nullptr || answer.generation != study->search_generation) return;
+  if (answer.prepared) {
+    study->proposer = std::move(answer.proposer);
+    study->machine.prepared(std::move(answer.error));
+  } else {
+    study->proposals.insert(study->proposals.end(),
+                            std::make_move_iterator(answer.proposals.begin()),
+                            std::make_move_iterator(answer.proposals.end()));
+    study->search_ended = std::pair(answer.exhausted, std::move(answer.error));
+    queue_proposals(*study);
+  }
+  advance(*study);
+  remove_ended();
+  dispatch();
+}
+
+// Puts what was proposed in line; where the store is full it is tried again, and the machine hears
+// of the answer only then.
+void Core::queue_proposals(Study& study) {
+  if (!study.search_ended) return;
+  if (study.machine.phase() != Phase::kSearch) study.proposals.clear();
+  if (!study.proposals.empty()) {
+    std::vector<storage::NewWork> work;
+    for (const Proposal& proposal : study.proposals) {
+      work.push_back({WorkKind::kTrial, 0, proposal.plan, proposal.choices, proposal.fingerprint});
+    }
+    const auto numbers = store_.enqueue(study.record.id, work);
+    if (!numbers.has_value()) {
+      store_full_ = true;
+      return;
+    }
+    for (std::size_t i = 0; i < numbers->size(); ++i) {
+      const std::int64_t number = (*numbers)[i];
+      if (number < 0) continue;
+      study.trials[number] = {number, study.proposals[i].choices, study.proposals[i].fingerprint};
+      study.machine.trial_queued(number);
+    }
+    study.proposals.clear();
+    study.line_stale = true;
+  }
+  auto [exhausted, error] = std::move(*study.search_ended);
+  study.search_ended.reset();
+  study.machine.asked(exhausted, std::move(error));
+  changed_.insert(study.record.id);
+}
+
+}  // namespace kerf::scheduler

@@ -1,0 +1,91 @@
+#include "scheduler/proposer.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "search/observe.h"
+
+namespace kerf::scheduler {
+namespace {
+
+// Questions in a row that bring nothing but plans that were tried already.
+constexpr int kFruitlessQuestions = 64;
+
+}  // namespace
+
+Result<std::unique_ptr<Proposer>> Proposer::make(const StudyDefinition& study,
+                                                 const ModelInfo& model,
+                                                 const SamplerFactory& factory) {
+  KERF_ASSIGN(search::SearchSpace space, search::SearchSpace::build(study.space, model));
+  if (space.dimensions().empty()) {
+    // One point only: its plan is the baseline or the space's single candidate.
+    return std::unique_ptr<Proposer>(new Proposer(std::move(space), nullptr));
+  }
+  search::SamplerProblem problem;
+  problem.dimensions = space.specs();
+  problem.directions = search::directions_of(study);
+  problem.constraint_count = search::bound_count(study);
+  problem.seed = study.search.seed;
+  problem.anchors = space.anchors();
+  KERF_ASSIGN(std::unique_ptr<search::Sampler> sampler,
+              factory(study.search.sampler, std::move(problem)));
+  return std::unique_ptr<Proposer>(new Proposer(std::move(space), std::move(sampler)));
+}
+
+void Proposer::mark_pending(const KnownTrial& trial) {
+  known_.insert(trial.fingerprint);
+  if (sampler_ && !trial.choices.empty()) sampler_->mark_pending(trial.choices);
+}
+
+Result<void> Proposer::tell(const search::Observation& observation,
+                            const std::string& fingerprint) {
+  known_.insert(fingerprint);
+  if (!sampler_) return {};
+  told_[fingerprint] = observation;
+  if (!observation.choices.empty()) KERF_TRY(sampler_->tell(observation));
+  const auto waiting = aliases_.find(fingerprint);
+  if (waiting == aliases_.end()) return {};
+  for (search::Choices& choices : waiting->second) {
+    search::Observation same = observation;
+    same.choices = std::move(choices);
+    KERF_TRY(sampler_->tell(same));
+  }
+  aliases_.erase(waiting);
+  return {};
+}
+
+Result<std::vector<Proposal>> Proposer::ask(std::int64_t count) {
+  std::vector<Proposal> out;
+  for (int question = 0; question < kFruitlessQuestions; ++question) {
+    const std::int64_t want = count - static_cast<std::int64_t>(out.size());
+    if (want <= 0) break;
+    std::vector<search::Choices> points;
+    if (sampler_) {
+      KERF_ASSIGN(points, sampler_->ask(want));
+    } else {
+      points.emplace_back();
+    }
+    if (points.empty()) break;
+    bool fresh = false;
+    for (search::Choices& choices : points) {
+      std::string fingerprint = space_.fingerprint(choices);
+      if (known_.insert(fingerprint).second) {
+        KERF_ASSIGN(const CompressionPlan plan, space_.plan(choices));
+        out.push_back({std::move(choices), plan.to_json(), std::move(fingerprint)});
+        fresh = true;
+      } else if (const auto told = told_.find(fingerprint); told != told_.end() && sampler_) {
+        search::Observation same = told->second;
+        same.choices = std::move(choices);
+        KERF_TRY(sampler_->tell(same));
+      } else {
+        aliases_[fingerprint].push_back(std::move(choices));
+      }
+    }
+    if (fresh) question = -1;
+    if (!sampler_) break;
+  }
+  return out;
+}
+
+}  // namespace kerf::scheduler
