@@ -1,8 +1,10 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
 #include "core/result.h"
+#include "storage/sync_file.h"
 
 namespace kerf::storage {
 
@@ -15,14 +17,10 @@ class DataLock {
   /// Errors:   failed_precondition naming the holder's pid; resource_exhausted.
   [[nodiscard]] static Result<DataLock> take(const std::string& directory);
 
-  DataLock(DataLock&& other) noexcept;
-  DataLock& operator=(DataLock&& other) noexcept;
-  ~DataLock();
-
  private:
-  explicit DataLock(int descriptor) : descriptor_(descriptor) {}
+  explicit DataLock(Descriptor file) : file_(std::move(file)) {}
 
-  int descriptor_ = -1;
+  Descriptor file_;
 };
 
 }  // namespace kerf::storage

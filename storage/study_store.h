@@ -83,6 +83,10 @@ struct Upload {
 /// Every state change is a compare-and-set inside one transaction; what a call acknowledged is on
 /// disk (synchronous=FULL). A waiting or running piece of work gets exactly one terminal state.
 ///
+/// Trials are numbered from 0 without a gap. Each change of a trial's state is also an event "trial"
+/// {number, state}, of other work "work" {kind, number, state}, of a study "state" {state, reason}:
+/// written in the same transaction.
+///
 /// Errors:   resource_exhausted where the disk is full (nothing changed; reading goes on);
 ///           not_found for an unknown id. Throws std::runtime_error where the database is damaged.
 /// Threads:  one thread at a time.
@@ -96,12 +100,14 @@ class StudyStore {
                                                          const std::string& identity,
                                                          const std::string& idempotency_key) = 0;
   [[nodiscard]] virtual Result<StudyRecord> study(const std::string& id) = 0;
+  /// The newest study of that identity.
   [[nodiscard]] virtual Result<std::optional<StudyRecord>> find_by_identity(
       const std::string& identity) = 0;
   /// Oldest first; those after `cursor` (an id; empty = from the start), at most `limit`.
   [[nodiscard]] virtual Result<std::vector<StudyRecord>> studies(const std::string& cursor,
                                                                  std::int64_t limit) = 0;
-  /// kAborted where the study's state isn't `from`.
+  /// kAborted where the study's state isn't `from`. A final state stamps finished_at; leaving one
+  /// (a resumed run with a larger budget) clears it and the reason.
   [[nodiscard]] virtual Result<void> set_study_state(const std::string& id, StudyState from,
                                                      StudyState to, const std::string& reason) = 0;
   [[nodiscard]] virtual Result<void> add_active_seconds(const std::string& id, double seconds) = 0;
@@ -116,10 +122,6 @@ class StudyStore {
 
   /// waiting -> running, attempt + 1, a new token. kAborted where it isn't waiting.
   [[nodiscard]] virtual Result<LeaseGrant> lease(const WorkKey& key, const std::string& worker) = 0;
-
-  /// Trials get their numbers from 0 without a gap. Every change of a trial's state is an event
-  /// "trial" {number, state}, that of other work "work" {kind, number, state}, that of a study
-  /// "state" {state, reason}: written in the same transaction.
 
   /// running -> the terminal state that the outcome says (complete or failed; pruned where the
   /// result has {"pruned": true}). kAborted where the token isn't the current one: then the outcome
@@ -170,7 +172,7 @@ class StudyStore {
                                                             std::int64_t limit) = 0;
 
   /// Writes a copy of everything in the store (not of the files) to `path`, which appears whole and
-  /// checked, or not at all; work goes on meanwhile.
+  /// checked, or not at all. already_exists where something is there.
   [[nodiscard]] virtual Result<void> backup_to(const std::string& path) = 0;
 };
 
