@@ -125,6 +125,7 @@ Result<CodebookSpec> parse_codebook(const Json& value, std::string_view where) {
     }
     entries = &value["entries"];
   }
+  if (*entries == 0) return codebook;  // none: how a study's space says "without"
   KERF_ASSIGN(codebook.entries, integer_in(*entries, where, 2, 256));
   return codebook;
 }

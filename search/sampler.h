@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +40,10 @@ struct SamplerProblem {
   std::int64_t constraint_count = 0;
   std::int64_t seed = 1;
   std::vector<Choices> anchors;       ///< Proposed first, in this order: baseline, uniform candidates.
+
+  /// Equal for points that mean the same candidate, of which only one is ever proposed
+  /// (SearchSpace::fingerprint). Empty: every point is a candidate of its own.
+  std::function<std::string(const Choices&)> fingerprint;
 };
 
 /// Proposes candidates (ask) and learns from finished trials (tell).
@@ -58,7 +62,10 @@ class Sampler {
   /// Errors:   unavailable where the sampler's process can't be had (tried again inside first).
   [[nodiscard]] virtual Result<std::vector<Choices>> ask(std::int64_t count) = 0;
 
-  /// A trial ended. Also for trials that this object didn't propose (a resumed study).
+  /// A trial ended. Also for trials that this object didn't propose (a resumed study). Empty choices
+  /// are a trial outside of the space (a baseline that it doesn't hold) and teach nothing.
+  ///
+  /// Errors:   invalid_argument for choices that are no point of the space.
   [[nodiscard]] virtual Result<void> tell(const Observation& observation) = 0;
 
   /// A trial that is waiting or running and was proposed by an earlier object: not to be proposed

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,9 +14,13 @@
 
 namespace kerf::search {
 
+/// What a dimension decides.
+enum class DimensionKind { kPrecision, kPrune, kRank, kCodebook, kGlobal };
+
 /// One thing to choose, with what its values mean.
 struct Dimension {
   DimensionSpec spec;
+  DimensionKind kind = DimensionKind::kPrecision;
   std::vector<std::string> layers;  ///< Whom a value goes to; empty = it goes into `global`.
   std::vector<Json> values;         ///< Keys of a layer (or of `global`) that a value sets, one an index.
 };
@@ -29,17 +32,25 @@ struct Dimension {
 ///                        other keys of precision that the study gives (granularity, rounding, …).
 ///                        What means the same is one value: 32 with any activations is f32, 16 is
 ///                        bf16; what no kernel stands for is dropped. Ordered from f32 down.
-///   "<group>.prune"      channels, for a group that the model ties: the ratios that all its
-///                        members allow. "<layer>.prune" for unstructured and n:m pruning, and for
-///                        structures that mix.
+///   "<group>.prune"      for a group whose channels the model ties, where the study prunes
+///                        channels: the choices that all its members allow, taken by all.
+///                        "<layer>.prune" for unstructured and n:m pruning elsewhere. A layer whose
+///                        channels stay drops the choices that prune channels.
 ///   "<layer>.rank", "<layer>.codebook"
 ///   "global.<key>"       every key of the space's `global`.
 /// What has one value only is no dimension: its value stands in every plan. Where a study ties
 /// layers, one dimension, named after the first of them, serves all.
+///
+/// A choice that a layer doesn't support is dropped; a layer that supports none of a key's choices
+/// stays as it is, unless a rule names it in full, which is an error.
+///
+/// A value of `global` for weight_bits, activation_bits, prune (with a structure), rank or codebook
+/// is given to each layer that supports it and doesn't choose that key itself.
 class SearchSpace {
  public:
   /// Errors:   invalid_argument: a rule's pattern or a tie names no layer (says the nearest), tied
-  ///           layers share no value, a layer is left without any choice that it supports.
+  ///           layers share no value, a layer named by a rule supports none of its choices, more
+  ///           than 4,096 combinations of one layer's keys.
   [[nodiscard]] static Result<SearchSpace> build(const SpaceDefinition& definition,
                                                  const ModelInfo& model);
 
@@ -48,7 +59,8 @@ class SearchSpace {
   /// The same, as samplers see them.
   [[nodiscard]] std::vector<DimensionSpec> specs() const;
 
-  /// The plan of a point. Every layer that isn't left in f32 is named.
+  /// The plan of a point. Every layer that isn't left in f32 is named; a plan that changes no
+  /// layer is the baseline, whatever `global` says of ranges and recovery.
   ///
   /// Errors:   invalid_argument: the number of indices, or an index out of range.
   [[nodiscard]] Result<CompressionPlan> plan(const Choices& choices) const;
@@ -74,11 +86,14 @@ class SearchSpace {
   [[nodiscard]] Json to_json() const;
 
  private:
-  [[nodiscard]] Result<Json> plan_json(const Choices& choices) const;
+  friend class SpaceBuilder;
+
+  [[nodiscard]] Json plan_json(const Choices& choices) const;
+  [[nodiscard]] Result<void> check(const Choices& choices) const;
 
   std::vector<Dimension> dimensions_;
-  std::vector<std::string> layer_names_;
-  std::map<std::string, Json> fixed_layers_;  ///< Keys that every plan gives a layer.
+  std::vector<LayerInfo> layers_;
+  std::vector<Json> fixed_layers_;  ///< Keys that every plan gives layers_[i].
   Json fixed_global_ = Json::object();
 };
 

@@ -1,0 +1,93 @@
+#include "search/front.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "search/hypervolume.h"
+#include "search/observe.h"
+
+namespace kerf::search {
+
+FrontTracker::FrontTracker(std::vector<Direction> directions, std::vector<double> reference)
+    : directions_(std::move(directions)), reference_(std::move(reference)) {}
+
+bool FrontTracker::add(const Observation& observation) {
+  if (observation.state != TrialState::kComplete || !feasible(observation.constraints) ||
+      !rankable(observation.objectives, directions_.size())) {
+    return false;
+  }
+  const auto& point = observation.objectives;
+  for (const ObjectiveVector& member : points_) {
+    if (dominates(member, point, directions_)) return false;
+  }
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < points_.size(); ++i) {
+    if (dominates(point, points_[i], directions_)) continue;
+    if (kept != i) {
+      points_[kept] = std::move(points_[i]);
+      trials_[kept] = trials_[i];
+    }
+    ++kept;
+  }
+  points_.resize(kept);
+  trials_.resize(kept);
+  const bool twin = std::find(points_.begin(), points_.end(), point) != points_.end();
+  points_.push_back(point);
+  trials_.push_back(observation.number);
+  if (twin) return false;
+  const double before = hypervolume_;
+  // Never below what was reached: the sum of a larger set may round lower.
+  hypervolume_ = std::max(before, search::hypervolume(points_, directions_, reference_));
+  return hypervolume_ > before;
+}
+
+Front front(std::span<const Trial> trials, const StudyDefinition& study,
+            std::span<const double> reference) {
+  const std::vector<Direction> directions = directions_of(study);
+  Front out;
+  FrontTracker tracker(directions, {reference.begin(), reference.end()});
+  std::vector<Candidate> candidates;
+  std::vector<std::int64_t> numbers;
+  for (const Trial& trial : trials) {
+    if (!is_terminal(trial.state)) continue;
+    Observation observation = observation_of(study, trial);
+    tracker.add(observation);
+    out.history.push_back({trial.number, tracker.hypervolume()});
+    candidates.push_back({std::move(observation.objectives), std::move(observation.constraints)});
+    numbers.push_back(trial.number);
+  }
+  out.hypervolume = tracker.hypervolume();
+  const Selection selection = select(candidates, directions);
+  if (selection.nearest_miss) {
+    out.nearest_miss = numbers[*selection.nearest_miss];
+    out.least_violation = selection.least_violation;
+  }
+  std::vector<ObjectiveVector> points;
+  for (const std::size_t i : selection.front) points.push_back(candidates[i].objectives);
+  const std::vector<double> contributions =
+      hypervolume_contributions(points, directions, reference);
+  for (std::size_t k = 0; k < points.size(); ++k) {
+    out.members.push_back({numbers[selection.front[k]], points[k], contributions[k]});
+  }
+  std::stable_sort(out.members.begin(), out.members.end(),
+                   [&](const FrontMember& a, const FrontMember& b) {
+                     for (std::size_t d = 0; d < directions.size(); ++d) {
+                       if (a.objectives[d] == b.objectives[d]) continue;
+                       return (a.objectives[d] < b.objectives[d]) ==
+                              (directions[d] == Direction::kMinimize);
+                     }
+                     return a.trial < b.trial;
+                   });
+  return out;
+}
+
+std::string hardware_id(const Trial& trial) {
+  if (!trial.measurement.is_object()) return {};
+  const auto hardware = trial.measurement.find("hardware");
+  if (hardware == trial.measurement.end() || !hardware->is_object()) return {};
+  const auto id = hardware->find("id");
+  return id != hardware->end() && id->is_string() ? id->get<std::string>() : std::string();
+}
+
+}  // namespace kerf::search
