@@ -73,7 +73,7 @@ Result<void> Core::start() {
     KERF_ASSIGN(const std::vector<StudyRecord> page, store_.studies(cursor, kPage));
     for (const StudyRecord& record : page) {
       cursor = record.id;
-      if (!is_final(record.state)) KERF_TRY(load(record));
+      if (!is_final(record.state) && !studies_.contains(record.id)) KERF_TRY(load(record));
     }
     if (static_cast<std::int64_t>(page.size()) < kPage) break;
   }
@@ -204,7 +204,7 @@ Result<void> Core::pause(const std::string& id) {
     save_seconds(*study);
     study->record.state = StudyState::kPaused;
     study->machine.set_paused(true);
-    log(id, "state", {{"state", "paused"}});
+    changed_.insert(id);
   }
   return {};
 }
@@ -215,7 +215,7 @@ Result<void> Core::resume(const std::string& id) {
     study->record.state = StudyState::kRunning;
     study->machine.set_paused(false);
     study->line_stale = true;
-    log(id, "state", {{"state", "running"}});
+    changed_.insert(id);
     advance(*study);
   }
   remove_ended();
@@ -231,6 +231,7 @@ Result<void> Core::extend(const std::string& id, const Budget& budget) {
   Study* study = find(id);
   if (study == nullptr) {
     KERF_ASSIGN(const StudyRecord before, store_.study(id));
+    if (!is_final(before.state)) return {};  // start() will take it over
     if (before.state != StudyState::kComplete) {
       return Error{ErrorCode::kFailedPrecondition,
                    "study " + id + " is " + std::string(storage::to_string(before.state)) +
@@ -239,7 +240,6 @@ Result<void> Core::extend(const std::string& id, const Budget& budget) {
     KERF_TRY(store_.set_study_state(id, StudyState::kComplete, StudyState::kRunning, ""));
     KERF_ASSIGN(const StudyRecord record, store_.study(id));
     KERF_ASSIGN(study, load(record));
-    log(id, "state", {{"state", "running"}});
   } else {
     study->definition.budget = budget;
     study->machine.set_budget(budget);
@@ -413,6 +413,7 @@ bool Core::perform(Study& study, const Step& step) {
       return false;
     case Step::Kind::kFail:
       done = drop_waiting(study, Error{ErrorCode::kCancelled, "not run: the study failed"});
+      if (done.has_value()) done = store_.put_document(id, "failure", to_json(step.error));
       if (done.has_value()) end(study, StudyState::kFailed, step.error.message);
       return false;
   }
@@ -466,24 +467,26 @@ Result<void> Core::queue_verification(Study& study) {
   return {};
 }
 
+// Also of a paused study, whose work the store doesn't offer.
 Result<void> Core::drop_waiting(Study& study, const Error& error) {
-  while (true) {
-    KERF_ASSIGN(const std::vector<WorkKey> waiting, store_.waiting(study.record.id, kPage));
-    bool dropped = false;
-    for (const WorkKey& key : waiting) {
-      if (key.kind == WorkKind::kExport) continue;  // a user waits for those
-      KERF_ASSIGN(const storage::LeaseGrant grant, store_.lease(key, "scheduler"));
-      KERF_TRY(store_.finish(WorkOutcome{key, grant.token, nullptr, error, false}));
-      dropped = true;
-      if (key.kind == WorkKind::kTrial) {
-        study.machine.trial_finished(key.number, TrialState::kWaiting, TrialState::kFailed, error);
-      } else if (key.kind == WorkKind::kVerify) {
-        study.machine.verify_finished();
-      }
+  const std::string& id = study.record.id;
+  std::vector<WorkKey> waiting;
+  for (std::int64_t first = 0;;) {
+    KERF_ASSIGN(const std::vector<Trial> page, store_.trials(id, first, kPage));
+    for (const Trial& trial : page) {
+      first = trial.number + 1;
+      if (trial.state == TrialState::kWaiting) waiting.push_back({id, WorkKind::kTrial, trial.number});
     }
-    study.line_stale = true;
-    if (!dropped || static_cast<std::int64_t>(waiting.size()) < kPage) return {};
+    if (static_cast<std::int64_t>(page.size()) < kPage) break;
   }
+  for (const WorkKey& key : waiting) {
+    KERF_ASSIGN(const storage::LeaseGrant grant, store_.lease(key, "scheduler"));
+    KERF_TRY(store_.finish(WorkOutcome{key, grant.token, nullptr, error, false}));
+    study.machine.trial_finished(key.number, TrialState::kWaiting, TrialState::kFailed, error);
+  }
+  study.line.clear();
+  study.line_stale = true;
+  return {};
 }
 
 void Core::end(Study& study, StudyState state, const std::string& reason) {
@@ -503,7 +506,6 @@ void Core::end(Study& study, StudyState state, const std::string& reason) {
   study.record.state = state;
   study.record.reason = reason;
   study.machine.ended();
-  log(id, "state", {{"state", std::string(storage::to_string(state))}, {"reason", reason}});
 }
 
 // Studies that are over leave the memory; their last change is told first.

@@ -83,7 +83,9 @@ class Core {
   };
   struct SearchJob {
     std::string study;
-    std::function<SearchAnswer()> run;  ///< Answer goes to search_done().
+    std::function<SearchAnswer()> run;  ///< Its answer goes to search_done().
+    bool prepares = false;              ///< For the answer of a run() that threw: these two
+    std::int64_t generation = 0;        ///< belong into it, beside the error.
   };
   struct Actions {
     std::vector<Assignment> assignments;

@@ -74,7 +74,7 @@ void Core::prepare_search(Study& study) {
     answer.proposer = std::move(*made);
     return answer;
   };
-  actions_.searches.push_back({study.record.id, std::move(run)});
+  actions_.searches.push_back({study.record.id, std::move(run), true, generation});
 }
 
 void Core::ask_search(Study& study, std::int64_t count) {
@@ -100,7 +100,7 @@ void Core::ask_search(Study& study, std::int64_t count) {
     answer.exhausted = static_cast<std::int64_t>(answer.proposals.size()) < count;
     return answer;
   };
-  actions_.searches.push_back({study.record.id, std::move(run)});
+  actions_.searches.push_back({study.record.id, std::move(run), false, study.search_generation});
 }
 
 void Core::search_done(const std::string& id, SearchAnswer answer) {

@@ -190,7 +190,6 @@ void Core::note_end(const WorkKey& key, TrialState state) {
         break;
       case WorkKind::kVerify:
         study->machine.verify_finished();
-        log(key.study, "verify", {{"number", key.number}});
         break;
       case WorkKind::kExport:
         break;
@@ -247,11 +246,6 @@ void Core::trial_ended(Study& study, std::int64_t number) {
   ++study.finished_here;
   if (number == 0) baseline_ended(study, trial);
   learn(study, trial);
-  Json event = trial.to_json();
-  event.erase("layers");
-  event.erase("phase_ms");
-  event.erase("candidate");
-  log(study.record.id, "trial", event);
   if (std::exchange(study.front_changed, false) && study.front) {
     const Json front = {{"trials", study.front->trials()},
                         {"hypervolume", study.front->hypervolume()},
@@ -300,7 +294,7 @@ void Core::baseline_ended(Study& study, const Trial& trial) {
     return out;
   }();
   for (const auto& [name, document] :
-       {std::pair<std::string, Json>{"reference", study.reference}, {"objectives", objectives}}) {
+       {std::pair<std::string, Json>{"reference", {{"point", study.reference}}}, {"objectives", objectives}}) {
     const auto there = store_.document(id, name);
     if (there.has_value() && there->has_value() && **there == document) continue;
     if (!store_.put_document(id, name, document).has_value()) store_full_ = true;
