@@ -23,11 +23,12 @@ class [[nodiscard]] Result {
   [[nodiscard]] bool has_value() const noexcept { return result_.has_value(); }
   [[nodiscard]] T& value() & { return result_.value(); }
   [[nodiscard]] const T& value() const& { return result_.value(); }
-  [[nodiscard]] T&& value() && { return std::move(result_).value(); }
+  /// By value, so that what a temporary Result held can be iterated over or kept.
+  [[nodiscard]] T value() && { return std::move(result_).value(); }
   [[nodiscard]] Error error() const& { return result_.error(); }
   [[nodiscard]] T& operator*() & { return *result_; }
   [[nodiscard]] const T& operator*() const& { return *result_; }
-  [[nodiscard]] T&& operator*() && { return std::move(*result_); }
+  [[nodiscard]] T operator*() && { return std::move(*result_); }
   [[nodiscard]] T* operator->() { return &*result_; }
   [[nodiscard]] const T* operator->() const { return &*result_; }
 
