@@ -36,14 +36,12 @@ int run_program(int argc, char** argv) {
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong use or bad input.");
   Run run;
   add_run_command(app, &run);
-  add_serve_command(app, &run);
   add_inspect_command(app, &run);
   add_infer_command(app, &run);
   add_bench_command(app, &run);
   add_eval_command(app, &run);
   add_export_command(app, &run);
   add_worker_commands(app, &run);
-  add_simulate_command(app, &run);
   add_client_commands(app, &run);
 
   try {

@@ -1,0 +1,205 @@
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <thread>
+
+#include "cli/commands.h"
+#include "cli/http_client.h"
+#include "cli/report.h"
+#include "cli/study_host.h"
+#include "cli/table.h"
+#include "core/sha256.h"
+#include "core/study.h"
+
+namespace kerf::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kDefaultServer = "http://127.0.0.1:8080";
+
+struct ClientOptions {
+  std::string server;
+  std::string study;   ///< A file for submit, else an id.
+  std::int64_t trial = 0;
+  std::string output;
+  bool json = false;
+  bool csv = false;
+  bool wait = false;
+};
+
+/// The user's config file: {"server": "http://…", "token": "…"}.
+Json config() {
+  const char* home = std::getenv("HOME");
+  const char* base = std::getenv("XDG_CONFIG_HOME");
+  const fs::path folder = base != nullptr ? fs::path(base) : fs::path(home != nullptr ? home : ".") / ".config";
+  const std::string path = (folder / "kerf" / "config.json").string();
+  if (!fs::exists(path)) return Json::object();
+  auto parsed = read_json_file(path);
+  return parsed.has_value() && parsed->is_object() ? *parsed : Json::object();
+}
+
+Result<HttpClient> connect(const ClientOptions& options) {
+  const Json known = config();
+  const char* token = std::getenv("KERF_TOKEN");
+  return HttpClient::make(options.server.empty() ? known.value("server", kDefaultServer) : options.server,
+                          token != nullptr ? token : known.value("token", ""));
+}
+
+std::string study_path(const std::string& id) { return "/v1/studies/" + url_encoded(id); }
+
+bool is_final(const Json& study) {
+  const std::string state = study.value("state", "");
+  return state == "complete" || state == "failed" || state == "cancelled";
+}
+
+Result<void> submit(const ClientOptions& options) {
+  KERF_ASSIGN(HttpClient client, connect(options));
+  KERF_ASSIGN(const Json document, read_json_file(options.study));
+  auto parsed = StudyDefinition::parse(document);
+  if (!parsed.has_value()) return with_context(options.study, parsed.error());
+  StudyDefinition study = std::move(*parsed);
+  const fs::path folder = fs::absolute(options.study).parent_path();
+  const auto upload = [&](const char* route, std::string& file) -> Result<void> {
+    if (file.empty() || is_file_id(file)) return {};
+    const std::string path = (folder / file).lexically_normal().string();
+    KERF_ASSIGN(const Json answer, client.post_file(route, path));
+    file = answer.value("id", "");
+    return {};
+  };
+  KERF_TRY(upload("/v1/models", study.model));
+  KERF_TRY(upload("/v1/datasets", study.data.single));
+  KERF_TRY(upload("/v1/datasets", study.data.calibration));
+  KERF_TRY(upload("/v1/datasets", study.data.evaluation));
+  KERF_TRY(upload("/v1/datasets", study.data.test));
+  // The same study sent twice, after a lost answer, is one study.
+  const std::string key = sha256_hex(canonical_text(study.to_json()));
+  KERF_ASSIGN(Json answer, client.post("/v1/studies", study.to_json(), {{"Idempotency-Key", key}}));
+  const std::string id = answer.value("id", "");
+  while (options.wait && !is_final(answer)) {
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    KERF_ASSIGN(answer, client.get(study_path(id)));
+  }
+  if (options.json) {
+    print_json(answer);
+  } else {
+    std::printf("%s  %s\n", id.c_str(), answer.value("state", "").c_str());
+  }
+  return {};
+}
+
+Result<void> list(const ClientOptions& options) {
+  KERF_ASSIGN(HttpClient client, connect(options));
+  Json all = Json::array();
+  std::string cursor;
+  do {
+    KERF_ASSIGN(const Json page, client.get("/v1/studies?limit=100" +
+                                            (cursor.empty() ? "" : "&cursor=" + url_encoded(cursor))));
+    for (const Json& study : page.at("studies")) all.push_back(study);
+    cursor = page.contains("next_cursor") && page["next_cursor"].is_string()
+                 ? page["next_cursor"].get<std::string>() : "";
+  } while (!cursor.empty());
+  if (options.json) {
+    print_json({{"studies", all}});
+    return {};
+  }
+  Table table({"study", "state", "created", "name"});
+  for (const Json& study : all) {
+    table.add({study.value("id", ""), study.value("state", ""), study.value("created_at", ""), study.value("name", "")});
+  }
+  std::fputs(table.text().c_str(), stdout);
+  return {};
+}
+
+Result<void> status(const ClientOptions& options) {
+  KERF_ASSIGN(HttpClient client, connect(options));
+  KERF_ASSIGN(const Json study, client.get(study_path(options.study)));
+  print_json(study);
+  return {};
+}
+
+Result<void> show_front(const ClientOptions& options) {
+  KERF_ASSIGN(HttpClient client, connect(options));
+  KERF_ASSIGN(const Json front, client.get(study_path(options.study) + "/front"));
+  if (options.json) {
+    print_json(front);
+    return {};
+  }
+  KERF_ASSIGN(const Json study, client.get(study_path(options.study)));
+  KERF_ASSIGN(const StudyDefinition definition, StudyDefinition::parse(study.at("definition")));
+  Json objectives = Json::array();
+  for (const Objective& objective : definition.objectives) objectives.push_back({{"metric", objective.metric}});
+  if (!options.csv) {
+    std::fputs(front_table(front, objectives).c_str(), stdout);
+    return {};
+  }
+  std::string out = "trial";
+  for (const Json& objective : objectives) out += "," + objective["metric"].get<std::string>();
+  out += "\n";
+  for (const Json& member : front.at("front")) {
+    out += std::to_string(member.at("trial").get<std::int64_t>());
+    for (const Json& objective : objectives) {
+      out += "," + member.at("metrics").value(objective["metric"].get<std::string>(), Json()).dump();
+    }
+    out += "\n";
+  }
+  std::fputs(out.c_str(), stdout);
+  return {};
+}
+
+Result<void> change(const ClientOptions& options, const std::string& verb) {
+  KERF_ASSIGN(HttpClient client, connect(options));
+  KERF_ASSIGN(const Json answer, client.post(study_path(options.study) + "/" + verb, Json()));
+  if (options.json) print_json(answer);
+  return {};
+}
+
+Result<void> download(const ClientOptions& options) {
+  KERF_ASSIGN(HttpClient client, connect(options));
+  return client.download(study_path(options.study) + "/trials/" + std::to_string(options.trial) + "/model",
+                         options.output);
+}
+
+}  // namespace
+
+void add_client_commands(CLI::App& app, Run* run) {
+  const auto add = [&](const char* name, const char* text, auto action) {
+    CLI::App* command = app.add_subcommand(name, text);
+    const auto options = std::make_shared<ClientOptions>();
+    command->add_option("--server", options->server, "http://HOST:PORT (default: the config file's, else " +
+                                                         std::string(kDefaultServer) + ")");
+    command->add_flag("--json", options->json, "one JSON document on stdout");
+    command->footer("The token comes from KERF_TOKEN or ~/.config/kerf/config.json.");
+    command->callback([=] { *run = [=] { return action(*options); }; });
+    return std::pair(command, options);
+  };
+  const auto with_id = [](const auto& made) {
+    made.first->add_option("ID", made.second->study, "the study's id")->required();
+    return made;
+  };
+  {
+    const auto [command, options] = add("submit", "upload a study's files and start it on a server", submit);
+    command->add_option("STUDY", options->study, "the study's JSON")->required();
+    command->add_flag("--wait", options->wait, "return when the study has ended");
+  }
+  add("list", "the server's studies", list);
+  with_id(add("status", "where a study stands", status));
+  {
+    const auto [command, options] = with_id(add("front", "a study's Pareto front", show_front));
+    command->add_flag("--csv", options->csv, "comma-separated values");
+  }
+  for (const char* verb : {"cancel", "pause", "resume"}) {
+    const std::string text = std::string(verb) + " a study";
+    with_id(add(verb, text.c_str(), [verb](const ClientOptions& options) { return change(options, verb); }));
+  }
+  {
+    const auto [command, options] = with_id(add("download", "a trial's model as standard ONNX", download));
+    command->add_option("TRIAL", options->trial, "the trial's number")->required();
+    command->add_option("-o,--output", options->output, "the file to write")->required();
+  }
+}
+
+}  // namespace kerf::cli
