@@ -1,0 +1,183 @@
+#include "workers/compress/calibration.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <set>
+
+#include "workers/compress/model.h"
+#include "workers/engine/executor.h"
+
+namespace kerf::compress {
+namespace {
+
+using graph::DType;
+using graph::Graph;
+using graph::Tensor;
+
+constexpr std::int64_t kBatchBytes = 64LL << 20U;
+constexpr std::int64_t kLargestBatch = 32;
+constexpr std::size_t kMostVariants = 24;
+
+/// `count` of `samples` indices, evenly spaced from the first.
+std::vector<std::int64_t> spread(std::int64_t samples, std::int64_t count) {
+  count = std::min(samples, count);
+  std::vector<std::int64_t> out(static_cast<std::size_t>(count));
+  for (std::int64_t i = 0; i < count; ++i) out[static_cast<std::size_t>(i)] = i * samples / count;
+  return out;
+}
+
+/// Bytes of the observed values for one sample, as f32.
+std::int64_t sample_bytes(const Graph& graph, const std::vector<std::string>& values) {
+  std::int64_t bytes = 0;
+  for (const std::string& name : values) {
+    const graph::ValueInfo* info = graph.value(name);
+    if (info == nullptr) continue;
+    graph::Shape shape = info->shape;
+    if (!shape.empty()) shape[0] = 1;
+    bytes += 4 * graph::element_count(shape).value_or(0);
+  }
+  return bytes;
+}
+
+Error not_finite(const std::string& value) {
+  return {ErrorCode::kFailedPrecondition,
+          "the value '" + value + "' is not finite on the calibration data; its range can't be chosen"};
+}
+
+/// Buffers of one batch in the executor's own order.
+struct Buffers {
+  std::vector<Tensor> tensors;
+  std::vector<void*> pointers;
+
+  explicit Buffers(const std::vector<graph::ValueInfo>& ports) {
+    for (const graph::ValueInfo& port : ports) tensors.emplace_back(port.dtype, port.shape);
+    for (Tensor& tensor : tensors) pointers.push_back(tensor.mutable_raw());
+  }
+};
+
+}  // namespace
+
+Calibration::Calibration(const PreparedModel&, std::vector<Tensor> inputs, int threads)
+    : inputs_(std::move(inputs)), threads_(std::max(1, threads)) {
+  if (!inputs_.empty() && inputs_[0].rank() > 0) samples_ = inputs_[0].dim(0);
+}
+
+Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
+    const Graph& graph, const std::string& variant, const std::vector<std::string>& values) {
+  if (samples_ == 0) return invalid_argument("the calibration data has no samples");
+  if (inputs_.size() != graph.inputs.size()) {
+    return invalid_argument("the calibration data has " + std::to_string(inputs_.size()) +
+                            " inputs; the model has " + std::to_string(graph.inputs.size()));
+  }
+  auto entry = std::find_if(variants_.begin(), variants_.end(),
+                            [&](const Variant& known) { return known.key == variant; });
+  if (entry == variants_.end()) {
+    variants_.push_front({variant, {}});
+    entry = variants_.begin();
+    if (variants_.size() > kMostVariants) {
+      auto oldest = std::prev(variants_.end());
+      if (oldest->key.empty()) --oldest;
+      variants_.erase(oldest);
+    }
+  } else {
+    variants_.splice(variants_.begin(), variants_, entry);
+    entry = variants_.begin();
+  }
+  std::vector<std::string> missing;
+  for (const std::string& value : values) {
+    if (!entry->values.contains(value) && std::find(missing.begin(), missing.end(), value) == missing.end()) {
+      missing.push_back(value);
+    }
+  }
+  if (!missing.empty()) {
+    KERF_TRY(observe(graph, variant.empty() ? kModelSamples : kVariantSamples, missing, *entry));
+  }
+  std::map<std::string, const ValueStatistics*> out;
+  for (const std::string& value : values) out[value] = &entry->values.at(value);
+  return out;
+}
+
+Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,
+                                  const std::vector<std::string>& values, Variant& variant) {
+  const std::vector<std::int64_t> chosen = spread(samples_, most_samples);
+  std::map<std::string, ValueStatistics> found;
+  std::vector<std::string> computed;
+  for (const std::string& value : values) {
+    const auto input = std::find_if(graph.inputs.begin(), graph.inputs.end(),
+                                    [&](const graph::ValueInfo& port) { return port.name == value; });
+    if (input == graph.inputs.end()) {
+      computed.push_back(value);
+      continue;
+    }
+    const Tensor data = inputs_[static_cast<std::size_t>(input - graph.inputs.begin())].to_f32();
+    const auto size = static_cast<std::size_t>(data.elements() / samples_);
+    ValueStatistics& statistics = found[value];
+    statistics.sample_shape.assign(data.shape().begin() + 1, data.shape().end());
+    for (const std::int64_t sample : chosen) {
+      if (!statistics.add(data.as<float>().subspan(static_cast<std::size_t>(sample) * size, size), 1)) {
+        return not_finite(value);
+      }
+    }
+  }
+  if (!computed.empty()) {
+    Graph observed = graph;
+    observed.outputs.clear();
+    for (const std::string& value : computed) {
+      const graph::ValueInfo* info = graph.value(value);
+      observed.outputs.push_back(info != nullptr ? *info : graph::ValueInfo{value, DType::kF32, {}});
+    }
+    observed.remove_dead();
+    engine::ExecutorOptions options;
+    options.threads = threads_;
+    options.batch = std::clamp<std::int64_t>(kBatchBytes / std::max<std::int64_t>(1, sample_bytes(graph, computed)),
+                                             1, std::min<std::int64_t>(kLargestBatch, static_cast<std::int64_t>(chosen.size())));
+    auto compiled = engine::Executor::compile(observed, options);
+    if (!compiled.has_value() && compiled.error().code == ErrorCode::kFailedPrecondition) {
+      options.batch = 0;  // the model mixes samples: its own batch
+      compiled = engine::Executor::compile(observed, options);
+    }
+    if (!compiled.has_value()) return with_context("calibration", compiled.error());
+    engine::Executor& executor = **compiled;
+
+    Buffers in(executor.inputs());
+    Buffers out(executor.outputs());
+    const std::int64_t batch =
+        executor.inputs().empty() || executor.inputs()[0].shape.empty() ? 1 : executor.inputs()[0].shape[0];
+    for (std::size_t begin = 0; begin < chosen.size(); begin += static_cast<std::size_t>(batch)) {
+      const std::size_t used = std::min(static_cast<std::size_t>(batch), chosen.size() - begin);
+      for (std::size_t i = 0; i < in.tensors.size(); ++i) {
+        const std::size_t bytes = inputs_[i].bytes() / static_cast<std::size_t>(samples_);
+        if (in.tensors[i].bytes() != bytes * static_cast<std::size_t>(batch)) {
+          return invalid_argument("calibration input " + std::to_string(i) + " has shape " +
+                                  graph::to_string(inputs_[i].shape()) + "; expected samples of " +
+                                  graph::to_string(executor.inputs()[i].shape));
+        }
+        auto* target = static_cast<std::byte*>(in.pointers[i]);
+        for (std::size_t s = 0; s < static_cast<std::size_t>(batch); ++s) {
+          // A batch that isn't full repeats its last sample; what comes of that isn't counted.
+          const auto sample = static_cast<std::size_t>(chosen[begin + std::min(s, used - 1)]);
+          std::memcpy(target + s * bytes, inputs_[i].raw() + sample * bytes, bytes);
+        }
+      }
+      executor.run(std::vector<const void*>(in.pointers.begin(), in.pointers.end()), out.pointers);
+      for (std::size_t v = 0; v < computed.size(); ++v) {
+        const Tensor data = out.tensors[v].to_f32();
+        const auto all = static_cast<std::size_t>(data.elements());
+        ValueStatistics& statistics = found[computed[v]];
+        const bool by_sample = all % static_cast<std::size_t>(batch) == 0;
+        const std::size_t counted = by_sample ? all / static_cast<std::size_t>(batch) * used : all;
+        if (statistics.sample_shape.empty() && data.rank() > 0) {
+          statistics.sample_shape.assign(data.shape().begin() + 1, data.shape().end());
+        }
+        if (!statistics.add(data.as<float>().first(counted), static_cast<std::int64_t>(by_sample ? used : 1))) {
+          return not_finite(computed[v]);
+        }
+      }
+    }
+  }
+  for (auto& [value, statistics] : found) variant.values[value] = std::move(statistics);
+  return {};
+}
+
+}  // namespace kerf::compress
