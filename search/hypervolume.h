@@ -26,8 +26,8 @@ namespace kerf::search {
                                  std::span<const Direction> directions,
                                  std::span<const double> reference);
 
-/// What each point alone adds: hypervolume(all) − hypervolume(all but this one). Zero for dominated
-/// points and for each of two equal ones.
+/// What each point of the front alone adds: hypervolume(front) − hypervolume(front without it). Zero
+/// for dominated points and for each of two equal ones.
 ///
 /// Cost:     two objectives O(n log n); else one hypervolume of the points limited to the box of
 ///           each point.

@@ -1,0 +1,80 @@
+#include "search/observe.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+namespace kerf::search {
+namespace {
+
+using testing::DoubleEq;
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+StudyDefinition study() {
+  auto parsed = StudyDefinition::parse(Json::parse(R"({
+    "model": "m.onnx", "data": "d.npz",
+    "objectives": [{"metric": "accuracy"}, {"metric": "latency_p50_us"}],
+    "constraints": [{"metric": "accuracy_drop", "max": 0.02},
+                    {"metric": "storage_bytes", "max": 1000, "min": 10}]})"));
+  EXPECT_TRUE(parsed.has_value()) << parsed.error().message;
+  return *parsed;
+}
+
+Json measurement() {
+  return {{"accuracy", 0.97}, {"accuracy_ci95", {0.96, 0.98}}, {"latency_p50_us", 50.0},
+          {"latency_ci95_us", {49.0, 52.0}}, {"accuracy_drop", 0.01}, {"storage_bytes", 400}};
+}
+
+TEST(Observe, ReadsObjectivesInOrderAndBoundsAsDistances) {
+  const Outcome outcome = observe(study(), measurement());
+  EXPECT_TRUE(outcome.complete());
+  EXPECT_THAT(outcome.objectives, ElementsAre(0.97, 50));
+  EXPECT_THAT(outcome.constraints, ElementsAre(DoubleEq(-0.01), DoubleEq(-600), DoubleEq(-390)));
+  EXPECT_THAT(outcome.intervals, ElementsAre(std::array{0.96, 0.98}, std::array{49.0, 52.0}));
+  EXPECT_EQ(bound_count(study()), 3);
+  EXPECT_THAT(directions_of(study()), ElementsAre(Direction::kMaximize, Direction::kMinimize));
+}
+
+TEST(Observe, NamesEachMissingMetricOnce) {
+  Json lacking = measurement();
+  lacking.erase("storage_bytes");
+  lacking["accuracy"] = nullptr;
+  const Outcome outcome = observe(study(), lacking);
+  EXPECT_FALSE(outcome.complete());
+  EXPECT_THAT(outcome.missing, ElementsAre("accuracy", "storage_bytes"));
+  EXPECT_TRUE(std::isnan(outcome.objectives[0]));
+  EXPECT_TRUE(std::isnan(outcome.constraints[2]));
+}
+
+TEST(Observe, CompleteTrialWithoutAMetricIsToldAsFailed) {
+  Trial trial;
+  trial.number = 4;
+  trial.choices = {1, 2};
+  trial.state = TrialState::kComplete;
+  trial.measurement = measurement();
+  EXPECT_EQ(observation_of(study(), trial).state, TrialState::kComplete);
+  trial.measurement.erase("accuracy_drop");
+  const Observation observation = observation_of(study(), trial);
+  EXPECT_EQ(observation.state, TrialState::kFailed);
+  EXPECT_THAT(observation.objectives, IsEmpty());
+  EXPECT_EQ(observation.number, 4);
+  EXPECT_THAT(observation.choices, ElementsAre(1, 2));
+}
+
+TEST(Observe, MeasurementThatIsNoObjectIsMissingEverything) {
+  EXPECT_THAT(observe(study(), Json()).missing,
+              ElementsAre("accuracy", "latency_p50_us", "accuracy_drop", "storage_bytes"));
+}
+
+TEST(Observe, IntervalThatIsNoneIsTheValueItself) {
+  Json odd = measurement();
+  odd["accuracy_ci95"] = "wide";
+  odd.erase("latency_ci95_us");
+  EXPECT_THAT(observe(study(), odd).intervals,
+              ElementsAre(std::array{0.97, 0.97}, std::array{50.0, 50.0}));
+}
+
+}  // namespace
+}  // namespace kerf::search

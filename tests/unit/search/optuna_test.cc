@@ -1,0 +1,182 @@
+#include "search/optuna/optuna_sampler.h"
+
+#include <gmock/gmock.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "search/dedupe.h"
+#include "search/random.h"
+
+namespace kerf::search {
+namespace {
+
+using testing::HasSubstr;
+
+SamplerProblem problem() {
+  SamplerProblem out;
+  for (int d = 0; d < 8; ++d) out.dimensions.push_back({"d" + std::to_string(d), 2 + d % 4, d % 2 == 1});
+  out.directions = {Direction::kMinimize, Direction::kMaximize};
+  out.constraint_count = 1;
+  out.seed = 5;
+  return out;
+}
+
+Observation outcome(std::int64_t number, const Choices& choices) {
+  Observation out;
+  out.number = number;
+  out.choices = choices;
+  double cost = 0;
+  double gain = 0;
+  for (std::size_t d = 0; d < choices.size(); ++d) {
+    cost += choices[d] * (1.0 + static_cast<double>(d));
+    gain += choices[d] * (9.0 - static_cast<double>(d));
+  }
+  out.objectives = {cost, gain};
+  out.constraints = {cost - 60};
+  return out;
+}
+
+/// Skips where this machine has no Optuna, saying so.
+class OptunaBridge : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = OptunaProposer::create("optuna-tpe", problem());
+    if (!made.has_value()) GTEST_SKIP() << made.error().message;
+  }
+};
+
+TEST_F(OptunaBridge, KilledProcessIsRebuiltAndNothingChanges) {
+  const auto run = [](int kill_every) {
+    auto made = OptunaProposer::create("optuna-tpe", problem());
+    EXPECT_TRUE(made.has_value());
+    OptunaProposer* proposer = made->get();
+    UniqueSampler sampler(problem(), std::move(*made));
+    std::vector<Choices> all;
+    for (int n = 0; n < 36; n += 2) {
+      const auto batch = sampler.ask(2);
+      EXPECT_TRUE(batch.has_value()) << batch.error().message;
+      if (!batch.has_value()) break;
+      for (std::size_t i = 0; i < batch->size(); ++i) {
+        all.push_back((*batch)[i]);
+        EXPECT_TRUE(sampler.tell(outcome(n + static_cast<int>(i), (*batch)[i])).has_value());
+      }
+      if (kill_every > 0 && n % kill_every == 0) {
+        const auto pid = proposer->bridge_pid();
+        if (pid) ::kill(*pid, SIGKILL);
+      }
+    }
+    return all;
+  };
+  EXPECT_EQ(run(0), run(12));
+}
+
+TEST_F(OptunaBridge, DeathInTheMiddleOfAnAnswerIsNotSeen) {
+  auto made = OptunaProposer::create("optuna-tpe", problem());
+  ASSERT_TRUE(made.has_value());
+  const auto before = (*made)->propose(0);
+  ASSERT_TRUE(before.has_value());
+  ::kill(*(*made)->bridge_pid(), SIGSTOP);  // accepts the question, and dies before the answer
+  const pid_t pid = *(*made)->bridge_pid();
+  ::kill(pid, SIGKILL);
+  const auto after = (*made)->propose(0);
+  ASSERT_TRUE(after.has_value()) << after.error().message;
+  EXPECT_EQ(*before, *after);
+  EXPECT_NE(*(*made)->bridge_pid(), pid);
+}
+
+TEST_F(OptunaBridge, SilentProcessIsGivenUpInTime) {
+  BridgeOptions options;
+  auto bridge = BridgeProcess::start(options);
+  ASSERT_TRUE(bridge.has_value()) << bridge.error().message;
+  options.call_limit = std::chrono::milliseconds(50);
+  auto impatient = BridgeProcess::start(options);
+  ASSERT_TRUE(impatient.has_value()) << impatient.error().message;
+  ::kill(impatient->pid(), SIGSTOP);
+  const auto answer = impatient->call({{"type", "ping"}});
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_EQ(answer.error().code, ErrorCode::kDeadlineExceeded);
+  EXPECT_FALSE(impatient->usable());
+  EXPECT_TRUE(bridge->call({{"type", "ping"}}).has_value());
+}
+
+TEST_F(OptunaBridge, RefusedMessageLeavesTheProcessAlive) {
+  auto bridge = BridgeProcess::start({});
+  ASSERT_TRUE(bridge.has_value());
+  const auto answer = bridge->call({{"type", "dance"}});
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_EQ(answer.error().code, ErrorCode::kInternal);
+  EXPECT_THAT(answer.error().message, HasSubstr("unknown message 'dance'"));
+  EXPECT_TRUE(bridge->call({{"type", "ping"}}).has_value());
+  EXPECT_TRUE(bridge->call({{"type", "shutdown"}}).has_value());
+  const auto late = bridge->call({{"type", "ping"}});
+  ASSERT_FALSE(late.has_value());
+  EXPECT_EQ(late.error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(OptunaBridge, ValuesThatArentFiniteNeverReachOptuna) {
+  auto made = OptunaProposer::create("optuna-tpe", problem());
+  ASSERT_TRUE(made.has_value());
+  Rng random({3});
+  for (int n = 0; n < 40; ++n) {
+    Choices choices;
+    for (const DimensionSpec& spec : problem().dimensions) {
+      choices.push_back(static_cast<int>(random.below(spec.choices)));
+    }
+    Observation told = outcome(n, choices);
+    if (n % 4 == 0) told.objectives[0] = NAN;
+    if (n % 4 == 1) told.objectives[1] = INFINITY;
+    if (n % 4 == 2) told.constraints[0] = NAN;
+    if (n % 8 == 3) told.objectives[0] = 1e308;
+    (*made)->tell(told);
+  }
+  const auto choices = (*made)->propose(0);
+  EXPECT_TRUE(choices.has_value()) << choices.error().message;
+}
+
+TEST(OptunaBridgeSetup, MissingInterpreterIsUnavailableAndSaysHowToInstall) {
+  BridgeOptions options;
+  options.python = "/nonexistent/python";
+  const auto made = OptunaProposer::create("optuna-tpe", problem(), options);
+  ASSERT_FALSE(made.has_value());
+  EXPECT_EQ(made.error().code, ErrorCode::kUnavailable);
+  EXPECT_THAT(made.error().message, HasSubstr("/nonexistent/python"));
+  EXPECT_THAT(made.error().message, HasSubstr("-m pip install"));
+}
+
+TEST(OptunaBridgeSetup, ProcessThatEndsAtOnceLeavesItsLastWords) {
+  std::string pattern = testing::TempDir() + "bridgeXXXXXX";
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const std::string script = pattern + "/python";
+  std::ofstream(script) << "#!/bin/sh\necho 'no libpython here' >&2\nexit 3\n";
+  ::chmod(script.c_str(), 0700);
+  BridgeOptions options;
+  options.python = script;
+  const auto bridge = BridgeProcess::start(options);
+  ASSERT_FALSE(bridge.has_value());
+  EXPECT_EQ(bridge.error().code, ErrorCode::kUnavailable);
+  EXPECT_THAT(bridge.error().message, HasSubstr("no libpython here"));
+  std::filesystem::remove_all(pattern);
+}
+
+TEST(OptunaBridgeSetup, ProcessThatAnswersNonsenseIsNotBelieved) {
+  std::string pattern = testing::TempDir() + "bridgeXXXXXX";
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const std::string script = pattern + "/python";
+  std::ofstream(script) << "#!/bin/sh\necho 'hello there' >&0\nread line\n";
+  ::chmod(script.c_str(), 0700);
+  BridgeOptions options;
+  options.python = script;
+  const auto bridge = BridgeProcess::start(options);
+  ASSERT_FALSE(bridge.has_value());
+  EXPECT_EQ(bridge.error().code, ErrorCode::kUnavailable);
+  EXPECT_THAT(bridge.error().message, HasSubstr("it answered hello there"));
+  std::filesystem::remove_all(pattern);
+}
+
+}  // namespace
+}  // namespace kerf::search
