@@ -92,6 +92,8 @@ Database::Database(const std::string& path, OpenMode mode) {
       execute("PRAGMA query_only = ON");
       break;
     case OpenMode::kCopy:
+      // A copy says in its header that it has a WAL, as its original does, until it is told.
+      execute("PRAGMA journal_mode = DELETE");
       break;
   }
 }
