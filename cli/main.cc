@@ -2,7 +2,6 @@
 
 #include <cstdio>
 #include <exception>
-#include <iostream>
 
 #include "cli/commands.h"
 #include "core/error.h"
@@ -36,6 +35,7 @@ int run_program(int argc, char** argv) {
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong use or bad input.");
   Run run;
   add_run_command(app, &run);
+  add_serve_command(app, &run);
   add_inspect_command(app, &run);
   add_infer_command(app, &run);
   add_bench_command(app, &run);
@@ -57,12 +57,6 @@ int run_program(int argc, char** argv) {
 }
 
 }  // namespace
-
-void print_json(const Json& document) {
-  const std::string text = document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);
-}
 
 }  // namespace kerf::cli
 
