@@ -300,7 +300,16 @@ TEST_P(SamplerConformance, OneObjectiveWithoutConstraintsWorks) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SamplerConformance, testing::ValuesIn(sampler_names()),
+/// All but those whose modules the build didn't find (KERF_UNTESTED_SAMPLERS, said when configuring).
+std::vector<std::string> tested_samplers() {
+  std::vector<std::string> names = sampler_names();
+  std::erase_if(names, [](const std::string& name) {
+    return std::string(KERF_UNTESTED_SAMPLERS).find(name + " ") != std::string::npos;
+  });
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, SamplerConformance, testing::ValuesIn(tested_samplers()),
                          [](const auto& parameter) {
                            std::string name = parameter.param;
                            std::replace(name.begin(), name.end(), '-', '_');
