@@ -1,5 +1,7 @@
 #include "workers/onnx/tensor_reader.h"
 
+#include <onnx/onnx_pb.h>
+
 #include <charconv>
 #include <cmath>
 #include <cstring>

@@ -1,13 +1,16 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
-
-#include <onnx/onnx_pb.h>
 
 #include "core/result.h"
 #include "workers/graph/tensor.h"
 #include "workers/onnx/files.h"
+
+namespace onnx {
+class TensorProto;  // Protobuf's, known to the .cc files of this folder.
+}
 
 // Internal to workers/onnx: speaks protobuf.
 namespace kerf::onnx {
