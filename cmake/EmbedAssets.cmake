@@ -1,5 +1,6 @@
-# cmake -DOUT=… -DFILES=a;b -P EmbedAssets.cmake: C++ that holds the files' text.
+# cmake -DOUT=… -DFILES=a|b -P EmbedAssets.cmake: C++ that holds the files' text.
 set(body "")
+string(REPLACE "|" ";" FILES "${FILES}")
 foreach(file IN LISTS FILES)
   get_filename_component(name "${file}" NAME)
   get_filename_component(ending "${file}" LAST_EXT)
