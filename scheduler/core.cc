@@ -67,7 +67,7 @@ Core::Core(CoreOptions options, storage::StudyStore& store, const Clock& clock)
 Core::~Core() = default;
 
 Result<void> Core::start() {
-  KERF_TRY(store_.requeue_running(options_.max_attempts_at_start));
+  KERF_TRY(store_.requeue_running(options_.max_blameless_attempts));
   std::string cursor;
   while (true) {
     KERF_ASSIGN(const std::vector<StudyRecord> page, store_.studies(cursor, kPage));

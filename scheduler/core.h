@@ -23,8 +23,9 @@ namespace kerf::scheduler {
 struct CoreOptions {
   LeaseLimits limits;
   std::int64_t max_attempts = 3;  ///< Of one piece of work before it fails.
-  /// The same at a start, for work that ran when the server died: that tells little of the work.
-  std::int64_t max_attempts_at_start = 50;
+  /// The same where an attempt's end tells little of the work: the server died, the worker was told
+  /// to end, or never confirmed that the work arrived.
+  std::int64_t max_blameless_attempts = 50;
   /// How far one study may get ahead of another, in worker time, before a worker that has its
   /// model loaded turns to the other.
   Clock::Duration stay = std::chrono::seconds(20);
@@ -117,7 +118,8 @@ class Core {
   // Workers.
   void worker_joined(WorkerInfo worker);
   void worker_left(const std::string& worker, Clock::Duration grace);
-  void worker_ready(const std::string& worker);  ///< Free for one piece of work.
+  void worker_ready(const std::string& worker);    ///< Free for one piece of work.
+  void worker_leaving(const std::string& worker);  ///< Gets no more work.
   /// Errors:   aborted: the lease is another's by now, the worker is to drop the work.
   [[nodiscard]] Result<void> heartbeat(const std::string& worker, const WorkKey& key,
                                        std::int64_t token, const WorkProgress& progress);
@@ -188,6 +190,7 @@ class Core {
   LeaseTable leases_;
   StudyMap studies_;
   std::set<std::string> idle_;                    // workers that wait for work
+  std::set<std::string> leaving_;                 // workers that want none
   std::map<std::string, std::string> last_study_; // by worker
   std::map<WorkKey, std::vector<std::function<void(Result<std::string>)>>> exports_wanted_;
   std::vector<LapsedLease> to_release_;           // the store was full; tried again

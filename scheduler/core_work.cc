@@ -59,6 +59,7 @@ void Core::worker_joined(WorkerInfo worker) { leases_.join(std::move(worker)); }
 
 void Core::worker_left(const std::string& worker, Clock::Duration grace) {
   idle_.erase(worker);
+  leaving_.erase(worker);
   last_study_.erase(worker);
   leases_.leave(worker, grace);
   for (LapsedLease& lapsed : leases_.expire()) to_release_.push_back(std::move(lapsed));
@@ -69,14 +70,18 @@ void Core::worker_left(const std::string& worker, Clock::Duration grace) {
 }
 
 void Core::worker_ready(const std::string& worker) {
-  if (leases_.worker(worker) == nullptr) return;
-  idle_.insert(worker);
+  free_worker(worker);
   dispatch();
   if (!idle_.contains(worker)) return;
   // Nothing was in line: studies may propose for it.
   for (auto& [id, study] : studies_) advance(*study);
   remove_ended();
   dispatch();
+}
+
+void Core::worker_leaving(const std::string& worker) {
+  idle_.erase(worker);
+  if (leases_.worker(worker) != nullptr) leaving_.insert(worker);
 }
 
 Result<void> Core::heartbeat(const std::string& worker, const WorkKey& key, std::int64_t token,
@@ -107,8 +112,10 @@ Result<void> Core::outcome(const std::string& worker, const WorkOutcome& reporte
   TrialState state = TrialState::kComplete;
   const bool retry = outcome.error.has_value() && outcome.retry;
   if (retry) {
+    const bool blameless = outcome.error->code == ErrorCode::kCancelled;
     const auto released =
-        store_.release(outcome.key, outcome.token, *outcome.error, options_.max_attempts);
+        store_.release(outcome.key, outcome.token, *outcome.error,
+                       blameless ? options_.max_blameless_attempts : options_.max_attempts);
     if (!released.has_value()) return refused(worker, released.error());
     state = *released;
   } else if (const auto finished = store_.finish(outcome); !finished.has_value()) {
@@ -152,7 +159,7 @@ Error Core::refused(const std::string& worker, const Error& error) {
 }
 
 void Core::free_worker(const std::string& worker) {
-  if (leases_.worker(worker) != nullptr) idle_.insert(worker);
+  if (leases_.worker(worker) != nullptr && !leaving_.contains(worker)) idle_.insert(worker);
 }
 
 // Worker time counts against its study's share.
@@ -202,8 +209,9 @@ void Core::release_lapsed() {
   std::vector<LapsedLease> kept;
   for (LapsedLease& lapsed : std::exchange(to_release_, {})) {
     const WorkKey key = lapsed.lease.key;
-    const auto released =
-        store_.release(key, lapsed.lease.token, lapsed.error, options_.max_attempts);
+    const auto released = store_.release(
+        key, lapsed.lease.token, lapsed.error,
+        lapsed.lease.confirmed ? options_.max_attempts : options_.max_blameless_attempts);
     if (!released.has_value() && released.error().code == ErrorCode::kResourceExhausted) {
       store_full_ = true;
       kept.push_back(std::move(lapsed));

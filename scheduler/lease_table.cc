@@ -33,7 +33,7 @@ const WorkerInfo* LeaseTable::worker(const std::string& id) const {
 
 void LeaseTable::grant(const WorkKey& key, std::int64_t token, const std::string& worker) {
   const Clock::SteadyTime now = clock_.steady_now();
-  leases_[key] = Lease{key, token, worker, now, now + limits_.lease, now, {}};
+  leases_[key] = Lease{key, token, worker, now, now + limits_.lease, now, {}, false};
 }
 
 Result<void> LeaseTable::heartbeat(const WorkKey& key, std::int64_t token,
@@ -52,6 +52,7 @@ Result<void> LeaseTable::heartbeat(const WorkKey& key, std::int64_t token,
     lease.progress_at = now;
   }
   lease.worker = worker;
+  lease.confirmed = true;
   lease.deadline = now + limits_.lease;
   return {};
 }

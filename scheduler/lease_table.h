@@ -39,6 +39,7 @@ struct Lease {
   Clock::SteadyTime deadline;      ///< Heartbeats move it.
   Clock::SteadyTime progress_at;   ///< When progress.step last grew.
   WorkProgress progress;
+  bool confirmed = false;  ///< A heartbeat told that the work arrived.
 };
 
 /// A lease that is over without an outcome, and why.

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,7 +47,8 @@ class Worker {
       if (now - started_at_ >= options_.healthy_after) deaths_ = 0;
       ++deaths_;
       ++restarts;
-      auto pause = options_.first_backoff * (1LL << std::min(deaths_ - 1, 20));
+      const std::chrono::milliseconds pause(options_.first_backoff.count()
+                                            << std::min(deaths_ - 1, 20));
       start_at_ = now + std::min(pause, options_.longest_backoff);
       return;
     }
@@ -179,6 +181,7 @@ class LocalLauncher::Impl {
   void run() {
     const std::vector<int> cpus = options_.cpus.empty() ? allowed_cpus() : options_.cpus;
     std::vector<Worker> workers;
+    workers.reserve(static_cast<std::size_t>(std::max(0, options_.workers)));
     for (int i = 0; i < options_.workers; ++i) {
       workers.emplace_back(options_, i, argv_of(i, cpus));
     }

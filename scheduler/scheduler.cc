@@ -137,6 +137,7 @@ class Scheduler::Impl final : public WorkerHandler {
     core_.worker_ready(worker);
     perform();
   }
+  void leaving(const std::string& worker) override { core_.worker_leaving(worker); }
   Result<void> heartbeat(const std::string& worker, const WorkKey& key, std::int64_t token,
                          const WorkProgress& progress) override {
     return core_.heartbeat(worker, key, token, progress);

@@ -25,6 +25,7 @@ class WorkerHandler {
   virtual void joined(WorkerInfo worker) = 0;
   virtual void left(const std::string& worker, Clock::Duration grace) = 0;
   virtual void ready(const std::string& worker) = 0;
+  virtual void leaving(const std::string& worker) = 0;  ///< Takes no more work.
   [[nodiscard]] virtual Result<void> heartbeat(const std::string& worker, const WorkKey& key,
                                                std::int64_t token, const WorkProgress& progress) = 0;
   [[nodiscard]] virtual Result<void> outcome(const std::string& worker,

@@ -228,6 +228,10 @@ Result<void> WorkerSession::handle(const Frame& frame) {
       handler->ready(id_);
       return {};
     }
+    if (type == "leaving") {
+      handler->leaving(id_);
+      return {};
+    }
     if (type == "heartbeat") return heartbeat(message);
     if (type == "outcome") return outcome(message);
     if (type == "put") return put(frame);
