@@ -9,6 +9,7 @@ namespace kerf::compress {
 namespace {
 
 using testing::GraphBuilder;
+using testing::Tensor;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 

@@ -1,0 +1,93 @@
+#include "workers/compress/calibration.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/unit/compress/graph_builder.h"
+#include "workers/compress/model.h"
+#include "workers/engine/reference/reference.h"
+
+namespace kerf::compress {
+namespace {
+
+using testing::GraphBuilder;
+using testing::Numbers;
+using testing::Tensor;
+using ::testing::HasSubstr;
+
+PreparedModel model(std::int64_t batch) {
+  GraphBuilder b(31);
+  const auto r = b.relu("r", b.conv("a", b.input("x", {batch, 2, 5, 5}), 2, 3));
+  b.gemm("fc", b.flatten("flat", r), 75, 4);
+  return *prepare(b.finish({"fc"}));
+}
+
+TEST(Calibration, StatisticsAreThoseOfAPlainRunOverAllSamples) {
+  for (const std::int64_t batch : {-1, 1}) {  // a fixed batch of one takes any number of samples
+    const PreparedModel prepared = model(batch);
+    const Tensor x = Numbers(32).tensor({45, 2, 5, 5});  // a batch of 32, and 13 more
+    Calibration calibration(prepared, {x}, 1);
+    EXPECT_EQ(calibration.samples(), 45);
+    const auto got = calibration.statistics(prepared.graph, "", {"x", "r", "flat"});
+    ASSERT_TRUE(got.has_value()) << got.error().message;
+    // Reference: the free-batch model by the plain kernels.
+    const auto values = *engine::run_reference_values(model(-1).graph, {x});
+    for (const std::string value : {"x", "r", "flat"}) {
+      const ValueStatistics& statistics = *got->at(value);
+      const auto all = values.at(value).to_floats();
+      EXPECT_EQ(statistics.count, static_cast<std::int64_t>(all.size())) << value;
+      EXPECT_EQ(statistics.samples, 45);
+      EXPECT_NEAR(statistics.max, *std::max_element(all.begin(), all.end()), 1e-4) << value;
+      EXPECT_NEAR(statistics.min, *std::min_element(all.begin(), all.end()), 1e-4) << value;
+      const std::size_t size = all.size() / 45;
+      const auto mean = statistics.mean();
+      ASSERT_EQ(mean.size(), size);
+      for (std::size_t i = 0; i < size; ++i) {
+        double sum = 0;
+        for (std::size_t s = 0; s < 45; ++s) sum += all[s * size + i];
+        EXPECT_NEAR(mean[i], sum / 45, 1e-4);
+      }
+    }
+  }
+}
+
+TEST(Calibration, KeepsWhatItHasSeen) {
+  const PreparedModel prepared = model(-1);
+  Calibration calibration(prepared, {Numbers(33).tensor({10, 2, 5, 5})}, 1);
+  const auto first = calibration.statistics(prepared.graph, "", {"r"});
+  ASSERT_TRUE(first.has_value());
+  for (int i = 0; i < 60; ++i) {  // more variants than are kept
+    ASSERT_TRUE(calibration.statistics(prepared.graph, "variant " + std::to_string(i), {"r"}).has_value());
+  }
+  const auto again = calibration.statistics(prepared.graph, "", {"r", "flat"});
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(first->at("r"), again->at("r")) << "the model's own statistics are never dropped";
+}
+
+TEST(Calibration, NamesAValueThatIsNotFinite) {
+  const PreparedModel prepared = model(-1);
+  Tensor x = Numbers(34).tensor({3, 2, 5, 5});
+  x.mutable_as<float>()[60] = std::numeric_limits<float>::max();
+  Calibration calibration(prepared, {x}, 1);
+  const auto got = calibration.statistics(prepared.graph, "", {"r"});
+  ASSERT_FALSE(got.has_value());
+  EXPECT_EQ(got.error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_THAT(got.error().message, HasSubstr("'r' is not finite"));
+}
+
+TEST(Calibration, RefusesDataThatDoesNotFit) {
+  const PreparedModel prepared = model(-1);
+  Calibration none(prepared, {Tensor(graph::DType::kF32, {0, 2, 5, 5})}, 1);
+  EXPECT_FALSE(none.statistics(prepared.graph, "", {"r"}).has_value());
+  Calibration narrow(prepared, {Tensor(graph::DType::kF32, {4, 2, 5, 4})}, 1);
+  const auto got = narrow.statistics(prepared.graph, "", {"r"});
+  ASSERT_FALSE(got.has_value());
+  EXPECT_EQ(got.error().code, ErrorCode::kInvalidArgument);
+  Calibration missing(prepared, {}, 1);
+  EXPECT_FALSE(missing.statistics(prepared.graph, "", {"r"}).has_value());
+}
+
+}  // namespace
+}  // namespace kerf::compress
