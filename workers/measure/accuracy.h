@@ -35,7 +35,8 @@ enum class OutputKind {
 ///           kl (mean KL(softmax(baseline) || softmax(candidate)), nats, normal interval;
 ///           probabilities are taken as they are, floored at 1e-12), sqnr_db
 ///           (10·log10(Σ baseline² / Σ (baseline − candidate)²), delta-method interval, at most
-///           200 dB, which stands for equal outputs).
+///           200 dB, which stands for equal outputs). Maps: agreement has the normal interval of
+///           the mean over samples, because places of a sample depend on each other.
 /// Ties:     the lowest class wins; NaN never wins; a row of NaN has no class and is wrong.
 /// Absent:   what can't be had: no labels, no baseline, integers as outputs (kl, sqnr_db), a kl or
 ///           sqnr_db that isn't finite.
@@ -64,10 +65,6 @@ class QualityMeter {
     [[nodiscard]] double variance() const;
   };
 
-  void add_classes(std::int64_t places, std::int64_t sample, std::int64_t candidate_class,
-                   std::int64_t baseline_class, bool has_baseline, std::int64_t label,
-                   bool labelled);
-
   OutputKind kind_;
   std::int64_t samples_ = 0;
   std::int64_t not_finite_ = 0;
@@ -79,16 +76,12 @@ class QualityMeter {
   std::int64_t baseline_only_ = 0;     // right in the baseline alone
   std::int64_t candidate_only_ = 0;    // right in the candidate alone
   // Against the baseline.
-  std::int64_t compared_ = 0;  // places
-  std::int64_t agreeing_ = 0;
+  bool single_places_ = true;  // one place a sample
+  Moments agreement_;          // of samples: the share of its places
   Moments kl_;
-  bool kl_possible_ = true;
-  double signal_ = 0;
-  double noise_ = 0;
-  Moments signal_of_sample_;
-  Moments noise_of_sample_;
-  double signal_noise_products_ = 0;
-  bool sqnr_possible_ = true;
+  Moments signal_;
+  Moments noise_;
+  double signal_noise_ = 0;  // sum of products, for their covariance
   // Regression.
   Moments absolute_error_;
   Moments squared_error_;

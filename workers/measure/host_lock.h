@@ -23,7 +23,7 @@ struct WaitLimits {
 /// Fairness: who wants it exclusively holds the turnstile while the holders before it drain; who
 ///           wants it shared passes the turnstile first. So neither side starves: new shared
 ///           holders queue behind a waiting exclusive one, and those who queue go before the next.
-/// Threads:  one HostLock a thread. It holds at most one turn at a time; asking for another one is
+/// Threads:  one HostLock a thread; it stays where it is while a Turn is out. It holds at most one turn at a time; asking for another one is
 ///           a broken precondition (std::logic_error).
 /// Sandbox:  open() touches the file system, everything later only uses descriptors.
 class HostLock {
@@ -52,8 +52,9 @@ class HostLock {
 
   /// Makes the folder (mode 0700) and the files where they are missing.
   ///
-  /// Errors:   permission_denied where the folder belongs to somebody else, others may write to it,
-  ///           or it is a link; unavailable where files can't be made.
+  /// Errors:   permission_denied where the default folder belongs to somebody else, others may
+  ///           write to it, or it is a link (a folder that was named is taken as it is, so that
+  ///           several users may share one); unavailable where files can't be made.
   [[nodiscard]] static Result<HostLock> open(const std::string& directory = default_directory());
 
   HostLock(HostLock&& other) noexcept;
@@ -69,6 +70,7 @@ class HostLock {
 
  private:
   HostLock(std::string directory, int lock_fd, int turnstile_fd);
+  [[nodiscard]] Result<Turn> take(int how, const WaitLimits& limits);
   void release();
 
   std::string directory_;

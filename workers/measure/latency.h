@@ -37,7 +37,8 @@ class ThreadClock final : public RunClock {
 
 struct LatencySettings {
   double block_us = 100;          ///< A block repeats a run until it takes at least this long.
-  double max_seconds = 1.0;       ///< For warm-up and blocks; passed only to get `least_blocks`.
+  double max_seconds = 1.0;       ///< For warm-up and blocks; passed only to get `fewest_blocks`.
+  double least_seconds = 0.15;    ///< Before stopping early: a moment may be all fast or all slow.
   double hard_limit_factor = 10;  ///< Stops at max_seconds × this, whatever is missing.
   double target = 0.005;          ///< Stops early where the intervals' half-widths are below this share.
   int least_blocks = 30;          ///< Kept blocks before stopping early.

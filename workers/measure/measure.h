@@ -13,6 +13,7 @@
 #include "workers/compress/compress.h"
 #include "workers/data/bind.h"
 #include "workers/measure/energy.h"
+#include "workers/measure/hardware.h"
 #include "workers/measure/host_lock.h"
 #include "workers/measure/latency.h"
 #include "workers/measure/memory.h"
@@ -50,7 +51,8 @@ struct MeasureRequest {
 using Progress = std::function<void(const std::string& phase, double share)>;
 
 /// The f32 model that candidates are compared with: compiled once for the latency batch, run once
-/// on the evaluation set.
+/// on the evaluation set (its first output is kept, up to 512 MiB; a larger one is computed again
+/// for each candidate). Keeps the evaluation set that it was last measured with.
 ///
 /// Threads:  not thread-safe.
 class Baseline {
@@ -63,14 +65,10 @@ class Baseline {
 
   [[nodiscard]] const graph::Graph& graph() const;
 
-  /// The first output on the evaluation set; kept until another set is asked for.
-  [[nodiscard]] Result<const graph::Tensor*> outputs(const data::BoundData& evaluation,
-                                                     const MeasureRequest& request, HostLock* lock,
-                                                     const Progress& progress);
+  struct Impl;  ///< Compiled executors and cached outputs; measure.cc's own.
+  [[nodiscard]] Impl& impl() { return *impl_; }
 
  private:
-  friend class Measurer;
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 
@@ -79,6 +77,8 @@ class Baseline {
 ///
 /// Metrics:  those of `request` that can be had; without labels no accuracy, without samples no
 ///           quality at all (random seeded inputs are timed), without RAPL no energy.
+/// Order:    samples are evaluated in a fixed random order, so that what worth_going_on sees is a
+///           fair draw even of a set that is sorted by class.
 /// Layers:   every step that runs, its median time scaled so that the steps sum to latency_p50_us.
 /// Phases:   phase_ms has those of compress(), and baseline, compile, accuracy, wait_lock, latency,
 ///           layers.

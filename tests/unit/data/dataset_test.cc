@@ -164,7 +164,7 @@ TEST(Csv, BadTextIsNamedByLineAndColumn) {
   EXPECT_THAT(error("a,b\n"), HasSubstr("a header and no rows"));
   EXPECT_THAT(error("\n\n"), HasSubstr("d.csv: empty"));
   EXPECT_THAT(error("y\n1\n"), HasSubstr("holds labels alone"));
-  EXPECT_THAT(error(std::string("1,2\n3,\x01\x02\n")), HasSubstr("column 2 is '??'"));
+  EXPECT_THAT(error(std::string("1,2\n3,\x01\x02\n")), HasSubstr("column 2 is '?\?'"));
 }
 
 TEST(Images, FolderBecomesPlanesWithLabels) {
@@ -267,8 +267,6 @@ TEST(Images, BadFoldersAreNamed) {
   EXPECT_THAT(error(), HasSubstr("'b.png' is 3×2; expected 2×2 as 'a.png'"));
   scratch.write("set/b.png", grey("abcd").substr(0, 50));
   EXPECT_THAT(error(), HasSubstr("'b.png' is damaged or truncated"));
-  scratch.write("set/b.png", png(100000, 1, 1, "ab"));
-  EXPECT_THAT(error(), HasSubstr("expected 2×2"));
   scratch.write("set/b.png", png(1 << 26, 1 << 26, 1, "ab"));
   EXPECT_THAT(error(), HasSubstr("'b.png' isn't a picture of at most 4096×4096"));
   scratch.write("set/b.png", "not a picture");

@@ -1,0 +1,312 @@
+#include "workers/measure/accuracy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <utility>
+
+namespace kerf::measure {
+namespace {
+
+using graph::DType;
+using graph::Shape;
+using graph::Tensor;
+
+constexpr double kLeastProbability = 1e-12;
+constexpr double kMostDecibel = 200;
+
+/// How a sample's values lie: `outer` × classes × `inner`; outer × inner places.
+struct View {
+  std::int64_t outer = 1;
+  std::int64_t classes = 1;
+  std::int64_t inner = 1;
+  [[nodiscard]] std::int64_t places() const { return outer * inner; }
+  [[nodiscard]] std::int64_t elements() const { return outer * classes * inner; }
+};
+
+View view_of(const Shape& shape) {
+  Shape sample(shape.begin() + 1, shape.end());
+  while (!sample.empty() && sample.back() == 1) sample.pop_back();
+  View view;
+  if (sample.size() >= 3) {  // a map: [classes, height, width, …]
+    view.classes = sample[0];
+    for (std::size_t i = 1; i < sample.size(); ++i) view.inner *= sample[i];
+    return view;
+  }
+  if (!sample.empty()) view.classes = sample.back();
+  if (sample.size() == 2) view.outer = sample[0];
+  return view;
+}
+
+/// The scores of one place.
+struct Place {
+  const float* first;
+  std::int64_t step;
+  std::int64_t classes;
+  [[nodiscard]] double score(std::int64_t c) const { return first[c * step]; }
+
+  /// −1 where all are NaN.
+  [[nodiscard]] std::int64_t top() const {
+    std::int64_t best = -1;
+    for (std::int64_t c = 0; c < classes; ++c) {
+      const float value = first[c * step];
+      if (!std::isnan(value) && (best < 0 || value > first[best * step])) best = c;
+    }
+    return best;
+  }
+
+  /// Whether fewer than `most` classes rank before `wanted`.
+  [[nodiscard]] bool among_top(std::int64_t wanted, int most) const {
+    const double own = score(wanted);
+    if (std::isnan(own)) return false;
+    int before = 0;
+    for (std::int64_t c = 0; c < classes; ++c) {
+      if (score(c) > own || (score(c) == own && c < wanted)) ++before;
+    }
+    return before < most;
+  }
+
+  /// ln Σ exp(score).
+  [[nodiscard]] double log_sum() const {
+    double largest = score(0);
+    for (std::int64_t c = 1; c < classes; ++c) largest = std::max(largest, score(c));
+    double sum = 0;
+    for (std::int64_t c = 0; c < classes; ++c) sum += std::exp(score(c) - largest);
+    return largest + std::log(sum);
+  }
+};
+
+Place place_at(const float* sample, const View& view, std::int64_t place) {
+  const std::int64_t outer = place / view.inner;
+  const std::int64_t inner = place % view.inner;
+  return {sample + outer * view.classes * view.inner + inner, view.inner, view.classes};
+}
+
+double divergence(const Place& baseline, const Place& candidate, OutputKind kind) {
+  double sum = 0;
+  if (kind == OutputKind::kProbabilities) {
+    for (std::int64_t c = 0; c < baseline.classes; ++c) {
+      const double p = baseline.score(c);
+      const double q = candidate.score(c);
+      if (std::isnan(p) || std::isnan(q)) return std::nan("");
+      const double floored = std::max(p, kLeastProbability);
+      if (p > 0) sum += p * std::log(floored / std::max(q, kLeastProbability));
+    }
+  } else {
+    const double p_norm = baseline.log_sum();
+    const double q_norm = candidate.log_sum();
+    for (std::int64_t c = 0; c < baseline.classes; ++c) {
+      const double log_p = baseline.score(c) - p_norm;
+      const double p = std::exp(log_p);
+      if (p != 0) sum += p * (log_p - (candidate.score(c) - q_norm));
+    }
+  }
+  // Rounding may leave a hair below 0, which a divergence can't be.
+  return std::isnan(sum) ? sum : std::max(sum, 0.0);
+}
+
+bool is_integer(DType dtype) {
+  return dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16 &&
+         dtype != DType::kF64;
+}
+
+}  // namespace
+
+OutputKind output_kind(const graph::Graph& graph) {
+  if (graph.outputs.empty()) return OutputKind::kScores;
+  if (is_integer(graph.outputs[0].dtype)) return OutputKind::kClasses;
+  std::string value = graph.outputs[0].name;
+  // Back over what doesn't change numbers beyond rounding.
+  for (std::size_t steps = 0; steps <= graph.nodes.size(); ++steps) {
+    const graph::Node* node = graph.producer(value);
+    if (node == nullptr || node->inputs.empty()) return OutputKind::kScores;
+    if (node->op == "Softmax") return OutputKind::kProbabilities;
+    const bool passes = node->op == "Identity" || node->op == "Reshape" || node->op == "Flatten" ||
+                        node->op == "Squeeze" || node->op == "Unsqueeze" || node->op == "Cast" ||
+                        node->op == "QuantizeLinear" || node->op == "DequantizeLinear";
+    if (!passes) return OutputKind::kScores;
+    value = node->inputs[0];
+  }
+  return OutputKind::kScores;
+}
+
+void QualityMeter::Moments::add(double value) {
+  ++count;
+  const double before = value - mean;
+  mean += before / static_cast<double>(count);
+  squares += before * (value - mean);
+}
+
+double QualityMeter::Moments::variance() const {
+  return count < 2 ? 0 : squares / static_cast<double>(count - 1);
+}
+
+QualityMeter::QualityMeter(OutputKind kind) : kind_(kind) {}
+
+Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
+                               const data::BoundData& labels) {
+  if (candidate.rank() == 0 || candidate.dim(0) != labels.samples) {
+    return invalid_argument("the model's first output has shape " +
+                            graph::to_string(candidate.shape()) + " for " +
+                            std::to_string(labels.samples) + " samples; expected one entry a sample");
+  }
+  if (baseline != nullptr && (baseline->shape() != candidate.shape() ||
+                              is_integer(baseline->dtype()) != is_integer(candidate.dtype()))) {
+    return invalid_argument("the candidate's output has shape " +
+                            graph::to_string(candidate.shape()) + "; expected the baseline's " +
+                            graph::to_string(baseline->shape()));
+  }
+  const View view = view_of(candidate.shape());
+  const bool classes = kind_ == OutputKind::kClasses || view.classes > 1;
+  // An integer output is the class itself: every element is a place.
+  const std::int64_t places = kind_ == OutputKind::kClasses ? view.elements() : view.places();
+  if (!labels.classes.empty() && places != 1) {
+    return invalid_argument("the model's first output has shape " +
+                            graph::to_string(candidate.shape()) +
+                            "; expected one class a sample, as the labels are");
+  }
+  const std::int64_t each = labels.targets_per_sample();
+  if (each != 0 && (each != view.elements() || kind_ == OutputKind::kClasses)) {
+    return invalid_argument("the model's first output has shape " +
+                            graph::to_string(candidate.shape()) + "; expected " +
+                            std::to_string(each) + " floats a sample, as the labels are");
+  }
+  single_places_ = single_places_ && places == 1;
+
+  const Tensor own = candidate.to_f32();
+  const Tensor reference = baseline != nullptr ? baseline->to_f32() : Tensor();
+  for (std::int64_t n = 0; n < labels.samples; ++n, ++samples_) {
+    const auto at = static_cast<std::size_t>(n);
+    const float* mine = own.as<float>().data() + n * view.elements();
+    const float* theirs =
+        baseline != nullptr ? reference.as<float>().data() + n * view.elements() : nullptr;
+    const auto top = [&](const float* sample, std::int64_t place) {
+      if (kind_ == OutputKind::kClasses) return static_cast<std::int64_t>(sample[place]);
+      return place_at(sample, view, place).top();
+    };
+    if (!std::all_of(mine, mine + view.elements(), [](float v) { return std::isfinite(v); })) {
+      ++not_finite_;
+    }
+    if (!labels.classes.empty()) {
+      const std::int64_t label = labels.classes[at];
+      const bool right = top(mine, 0) == label;
+      ++labelled_;
+      right_ += right ? 1 : 0;
+      if (kind_ != OutputKind::kClasses && label < view.classes) {
+        constexpr int kFive = 5;
+        top5_right_ += place_at(mine, view, 0).among_top(label, kFive) ? 1 : 0;
+      }
+      if (theirs != nullptr) {
+        const bool baseline_right = top(theirs, 0) == label;
+        ++compared_labels_;
+        baseline_only_ += baseline_right && !right ? 1 : 0;
+        candidate_only_ += right && !baseline_right ? 1 : 0;
+      }
+    }
+    if (each != 0) {
+      double absolute = 0;
+      double squared = 0;
+      for (std::int64_t i = 0; i < each; ++i) {
+        const double error = double{mine[i]} - labels.targets[at * static_cast<std::size_t>(each) +
+                                                              static_cast<std::size_t>(i)];
+        absolute += std::abs(error);
+        squared += error * error;
+      }
+      absolute_error_.add(absolute / static_cast<double>(each));
+      squared_error_.add(squared / static_cast<double>(each));
+    }
+    if (theirs == nullptr) continue;
+    if (classes) {
+      std::int64_t equal = 0;
+      double kl = 0;
+      for (std::int64_t place = 0; place < places; ++place) {
+        const std::int64_t mine_top = top(mine, place);
+        equal += mine_top >= 0 && mine_top == top(theirs, place) ? 1 : 0;
+        if (kind_ != OutputKind::kClasses) {
+          kl += divergence(place_at(theirs, view, place), place_at(mine, view, place), kind_);
+        }
+      }
+      agreement_.add(static_cast<double>(equal) / static_cast<double>(places));
+      if (kind_ != OutputKind::kClasses) kl_.add(kl / static_cast<double>(places));
+    }
+    if (kind_ != OutputKind::kClasses) {
+      double signal = 0;
+      double noise = 0;
+      for (std::int64_t i = 0; i < view.elements(); ++i) {
+        const double difference = double{theirs[i]} - mine[i];
+        signal += double{theirs[i]} * theirs[i];
+        noise += difference * difference;
+      }
+      signal_.add(signal);
+      noise_.add(noise);
+      signal_noise_ += signal * noise;
+    }
+  }
+  return {};
+}
+
+void QualityMeter::report(Measurement& measurement) const {
+  auto& metrics = measurement.metrics;
+  auto& ci95 = measurement.ci95;
+  measurement.samples = samples_;
+  const auto share = [&](const std::string& name, std::int64_t count, std::int64_t of) {
+    metrics[name] = static_cast<double>(count) / static_cast<double>(of);
+    ci95[name] = wilson_interval(count, of);
+  };
+  if (labelled_ > 0) {
+    share("accuracy", right_, labelled_);
+    if (kind_ != OutputKind::kClasses) share("top5", top5_right_, labelled_);
+  }
+  if (compared_labels_ > 0) {
+    metrics["accuracy_drop"] = static_cast<double>(baseline_only_ - candidate_only_) /
+                               static_cast<double>(compared_labels_);
+    ci95["accuracy_drop"] =
+        paired_difference_interval(baseline_only_, candidate_only_, compared_labels_);
+  }
+  if (absolute_error_.count > 0 && std::isfinite(absolute_error_.mean) &&
+      std::isfinite(squared_error_.mean)) {
+    metrics["mae"] = absolute_error_.mean;
+    const Interval mae = mean_interval(absolute_error_.mean, absolute_error_.variance(),
+                                       absolute_error_.count);
+    ci95["mae"] = {std::max(0.0, mae[0]), mae[1]};
+    metrics["rmse"] = std::sqrt(squared_error_.mean);
+    const Interval square = mean_interval(squared_error_.mean, squared_error_.variance(),
+                                          squared_error_.count);
+    ci95["rmse"] = {std::sqrt(std::max(0.0, square[0])), std::sqrt(square[1])};
+  }
+  if (agreement_.count > 0) {
+    if (single_places_) {
+      const auto count = static_cast<std::int64_t>(
+          std::llround(agreement_.mean * static_cast<double>(agreement_.count)));
+      share("agreement", count, agreement_.count);
+    } else {
+      metrics["agreement"] = agreement_.mean;
+      const Interval around =
+          mean_interval(agreement_.mean, agreement_.variance(), agreement_.count);
+      ci95["agreement"] = {std::max(0.0, around[0]), std::min(1.0, around[1])};
+    }
+  }
+  if (kl_.count > 0 && std::isfinite(kl_.mean)) {
+    metrics["kl"] = kl_.mean;
+    const Interval around = mean_interval(kl_.mean, kl_.variance(), kl_.count);
+    ci95["kl"] = {std::max(0.0, around[0]), around[1]};
+  }
+  if (signal_.count > 0 && std::isfinite(signal_.mean) && std::isfinite(noise_.mean) &&
+      signal_.mean > 0) {
+    const double ratio = noise_.mean > 0 ? 10 * std::log10(signal_.mean / noise_.mean) : kMostDecibel;
+    const double decibel = std::min(ratio, kMostDecibel);
+    metrics["sqnr_db"] = decibel;
+    double half = 0;
+    if (noise_.mean > 0 && signal_.count > 1) {
+      const auto n = static_cast<double>(signal_.count);
+      const double covariance = (signal_noise_ - n * signal_.mean * noise_.mean) / (n - 1);
+      const double variance = signal_.variance() / (signal_.mean * signal_.mean) +
+                              noise_.variance() / (noise_.mean * noise_.mean) -
+                              2 * covariance / (signal_.mean * noise_.mean);
+      half = kZ95 * 10 / std::numbers::ln10 * std::sqrt(std::max(0.0, variance) / n);
+    }
+    ci95["sqnr_db"] = {decibel - half, std::min(decibel + half, kMostDecibel)};
+  }
+}
+
+}  // namespace kerf::measure

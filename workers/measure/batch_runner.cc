@@ -1,0 +1,106 @@
+#include "workers/measure/batch_runner.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace kerf::measure {
+
+using graph::Shape;
+using graph::Tensor;
+
+Result<Compiled> Compiled::make(const graph::Graph& graph, std::int64_t batch, int threads) {
+  Compiled out;
+  out.batch_ = batch;
+  auto executor = engine::Executor::compile(graph, {.batch = batch, .threads = threads});
+  if (!executor.has_value() && executor.error().code == ErrorCode::kFailedPrecondition) {
+    out.fits_batch_ = false;
+    executor = engine::Executor::compile(graph, {.batch = 0, .threads = threads});
+  }
+  if (!executor.has_value()) return executor.error();
+  out.executor_ = std::move(*executor);
+  if (out.executor_->inputs().empty() || out.executor_->outputs().empty()) {
+    return invalid_argument("the model has no inputs or no outputs; expected both");
+  }
+  const Shape& first = out.executor_->inputs().front().shape;
+  if (!out.fits_batch_) out.batch_ = first.empty() ? 1 : first.front();
+  for (const graph::ValueInfo& input : out.executor_->inputs()) {
+    out.inputs_.emplace_back(input.dtype, input.shape);
+  }
+  for (const graph::ValueInfo& output : out.executor_->outputs()) {
+    out.outputs_.emplace_back(output.dtype, output.shape);
+  }
+  for (Tensor& input : out.inputs_) out.input_pointers_.push_back(input.mutable_raw());
+  for (Tensor& output : out.outputs_) out.output_pointers_.push_back(output.mutable_raw());
+  return out;
+}
+
+Result<void> Compiled::load(const std::vector<Tensor>& inputs,
+                            std::span<const std::int64_t> samples) {
+  if (inputs.size() != inputs_.size() || samples.empty()) {
+    return invalid_argument(std::to_string(inputs.size()) + " inputs given; the model takes " +
+                            std::to_string(inputs_.size()));
+  }
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    const Tensor& from = inputs[i];
+    const graph::ValueInfo& wanted = executor_->inputs()[i];
+    const std::size_t row = inputs_[i].bytes() / static_cast<std::size_t>(batch_);
+    if (from.dtype() != wanted.dtype || from.rank() == 0 || from.dim(0) == 0 ||
+        from.bytes() / static_cast<std::size_t>(from.dim(0)) != row) {
+      return invalid_argument("input '" + wanted.name + "' is " +
+                              std::string(graph::to_string(from.dtype())) + " " +
+                              graph::to_string(from.shape()) + "; the model takes " +
+                              std::string(graph::to_string(wanted.dtype)) + " " +
+                              graph::to_string(wanted.shape));
+    }
+    auto* to = const_cast<std::byte*>(static_cast<const std::byte*>(input_pointers_[i]));
+    for (std::int64_t n = 0; n < batch_; ++n, to += row) {
+      const std::int64_t sample = samples[std::min(static_cast<std::size_t>(n), samples.size() - 1)];
+      if (row > 0) std::memcpy(to, from.raw() + static_cast<std::size_t>(sample) * row, row);
+    }
+  }
+  return {};
+}
+
+std::int64_t evaluation_batch(std::int64_t activation_bytes_of_sample, std::int64_t samples) {
+  constexpr std::int64_t kCache = 1LL << 20U;  // of one core, second level
+  constexpr std::int64_t kFewest = 8;
+  constexpr std::int64_t kMost = 256;
+  // A sample that alone passes the caches gains nothing from company.
+  constexpr std::int64_t kHuge = 16LL << 20U;
+  const std::int64_t each = std::max<std::int64_t>(1, activation_bytes_of_sample);
+  const std::int64_t wanted = each > kHuge ? 1 : std::clamp(kCache / each, kFewest, kMost);
+  return std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, samples));
+}
+
+Result<Tensor> run_samples(Compiled& compiled, const std::vector<Tensor>& inputs,
+                           std::span<const std::int64_t> samples,
+                           const std::function<Result<void>()>& between) {
+  const auto batch = static_cast<std::size_t>(compiled.batch());
+  if (!compiled.fits_batch() && samples.size() % batch != 0) {
+    return invalid_argument(std::to_string(samples.size()) +
+                            " samples; the model mixes the samples of a batch, so expected a "
+                            "multiple of its " + std::to_string(batch));
+  }
+  const Tensor& out = compiled.output();
+  if (out.rank() == 0 || out.dim(0) != compiled.batch()) {
+    return invalid_argument("the model's first output has shape " + graph::to_string(out.shape()) +
+                            " for a batch of " + std::to_string(batch) +
+                            "; expected one row a sample");
+  }
+  Shape shape = out.shape();
+  shape[0] = static_cast<std::int64_t>(samples.size());
+  Tensor rows(out.dtype(), shape);
+  const std::size_t row = out.bytes() / batch;
+  std::byte* to = rows.mutable_raw();
+  for (std::size_t begin = 0; begin < samples.size(); begin += batch) {
+    KERF_TRY(between());
+    const auto part = samples.subspan(begin, std::min(batch, samples.size() - begin));
+    KERF_TRY(compiled.load(inputs, part));
+    compiled.run();
+    if (row > 0) std::memcpy(to + begin * row, out.raw(), part.size() * row);
+  }
+  return rows;
+}
+
+}  // namespace kerf::measure

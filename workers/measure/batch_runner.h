@@ -1,0 +1,70 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/result.h"
+#include "workers/engine/executor.h"
+#include "workers/graph/graph.h"
+
+namespace kerf::measure {
+
+/// An executor with buffers of its own: what a timed run calls.
+class Compiled {
+ public:
+  /// `batch` samples a run; the graph's own batch where it mixes samples (fits_batch() is false
+  /// then).
+  ///
+  /// Errors:   those of Executor::compile.
+  [[nodiscard]] static Result<Compiled> make(const graph::Graph& graph, std::int64_t batch,
+                                             int threads);
+
+  [[nodiscard]] engine::Executor& executor() { return *executor_; }
+  [[nodiscard]] const engine::Executor& executor() const { return *executor_; }
+  [[nodiscard]] std::int64_t batch() const { return batch_; }
+  [[nodiscard]] bool fits_batch() const { return fits_batch_; }
+
+  /// Copies samples of `inputs` (first axis) into the buffers; too few are repeated from the last.
+  ///
+  /// Errors:   invalid_argument where they don't have the executor's types and shapes.
+  [[nodiscard]] Result<void> load(const std::vector<graph::Tensor>& inputs,
+                                  std::span<const std::int64_t> samples);
+
+  void run() { executor_->run(input_pointers_, output_pointers_); }
+  [[nodiscard]] std::vector<double> run_profiled() {
+    return executor_->run_profiled(input_pointers_, output_pointers_);
+  }
+
+  /// The first output of the last run.
+  [[nodiscard]] const graph::Tensor& output() const { return outputs_.front(); }
+
+ private:
+  Compiled() = default;
+  std::unique_ptr<engine::Executor> executor_;
+  std::int64_t batch_ = 1;
+  bool fits_batch_ = true;
+  std::vector<graph::Tensor> inputs_;
+  std::vector<graph::Tensor> outputs_;
+  std::vector<const void*> input_pointers_;
+  std::vector<void*> output_pointers_;
+};
+
+/// Samples of a run that suits the caches, from what one sample's activations take.
+[[nodiscard]] std::int64_t evaluation_batch(std::int64_t activation_bytes_of_sample,
+                                            std::int64_t samples);
+
+/// Runs the samples, in their order, and gives the first output's rows. `between` is called before
+/// each batch; its error ends the run.
+///
+/// Errors:   those of `between` and of load(); invalid_argument where the model mixes samples and
+///           their number isn't a multiple of its batch, or gives no row a sample.
+[[nodiscard]] Result<graph::Tensor> run_samples(Compiled& compiled,
+                                                const std::vector<graph::Tensor>& inputs,
+                                                std::span<const std::int64_t> samples,
+                                                const std::function<Result<void>()>& between);
+
+}  // namespace kerf::measure
