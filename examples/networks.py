@@ -22,7 +22,7 @@ class Graph:
         return name
 
     def conv_bn(self, source, name, out, kernel=3, stride=1, group=1, relu=True):
-        """conv NAME, then bn and relu whose names put `bn` or `relu` for the letters of NAME."""
+        """A convolution, then bn and relu: conv1, bn1, relu1, or dw1, dw1_bn, dw1_relu."""
         path, dot, leaf = name.rpartition(".")
         number = leaf.removeprefix("conv")
         if leaf.startswith("conv"):

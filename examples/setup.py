@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes what the examples need and git doesn't hold, and verifies what it does hold.
 
-Draws the pictures of shapes/ (about 120 MB, some seconds), skipping those whose arrays already
+Draws the pictures of shapes/ (67 MB, some seconds), skipping those whose arrays already
 have the recorded hashes, then checks the committed models and data against SHA256SUMS. Exit code 0 when
 everything matches, 1 otherwise. Needs Python >= 3.10 and NumPy >= 1.24.
 """

@@ -25,7 +25,7 @@ HELD_CHUNKS = 40  # 2,000 pictures at the split's start
 # learns at the small side first, which costs a quarter.
 PLANS = {
     "resnet8": ((32, 24, 25000, 128, 0.005),),
-    "dscnn": ((32, 24, 25000, 128, 0.005),),
+    "dscnn": ((32, 12, 20000, 64, 0.004),),
     "resnet18w32": ((32, 8, 16000, 64, 0.003), (64, 3, 8000, 64, 0.001)),
 }
 
