@@ -41,6 +41,10 @@ struct SamplerProblem {
   std::int64_t seed = 1;
   std::vector<Choices> anchors;       ///< Proposed first, in this order: baseline, uniform candidates.
 
+  /// What a cheap look at each value alone says: [dimension][value][objective], as a difference that
+  /// it adds; NaN where it says nothing. Empty: nobody looked. It may be biased.
+  std::vector<std::vector<std::vector<double>>> profile;
+
   /// Equal for points that mean the same candidate, of which only one is ever proposed
   /// (SearchSpace::fingerprint). Empty: every point is a candidate of its own.
   std::function<std::string(const Choices&)> fingerprint;

@@ -109,7 +109,8 @@ bool supports_prune(const LayerInfo& layer, const PruneSpec& prune) {
     return std::find(structures.begin(), structures.end(), name) != structures.end();
   };
   if (prune.structure == "channel") return listed("channel") && !layer.prune_group.empty();
-  if (prune.structure.find(':') != std::string::npos && listed("n:m")) return true;
+  const auto is_block = [](std::string_view name) { return name.find(':') != std::string_view::npos; };
+  if (is_block(prune.structure)) return std::any_of(structures.begin(), structures.end(), is_block);
   return listed(prune.structure);
 }
 

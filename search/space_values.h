@@ -22,8 +22,8 @@ namespace kerf::search {
 /// Whether the layer supports these bits, as the model's inspection lists them.
 [[nodiscard]] bool supports_bits(const LayerInfo& layer, const LayerPlan& plan);
 
-/// Whether this structure may be removed from the layer. "n:m" in the layer's list stands for every
-/// such structure.
+/// Whether this structure may be removed from the layer. One n:m in the layer's list ("2:4") stands
+/// for all of them.
 [[nodiscard]] bool supports_prune(const LayerInfo& layer, const PruneSpec& prune);
 
 /// The distinct valid combinations of the precision keys, from f32 down, as keys of a layer.

@@ -18,7 +18,7 @@ LayerInfo layer(const std::string& name, const std::string& group = "") {
   out.op = "Conv";
   out.weight_bits = {32, 16, 8, 7, 6, 5, 4, 3, 2, "ternary", 1};
   out.activation_bits = {32, 8, 1};
-  out.prune_structures = {"unstructured", "n:m"};
+  out.prune_structures = {"unstructured", "2:4"};
   out.prune_group = group;
   if (!group.empty()) out.prune_structures.emplace_back("channel");
   return out;
@@ -133,7 +133,7 @@ TEST(SearchSpace, GroupTakesOnlyWhatAllItsMembersAllow) {
 
 TEST(SearchSpace, UnstructuredAndBlockPruningIsEachLayersOwn) {
   const SearchSpace space = space_of(R"({"default": {"prune": [
-      {"structure": "unstructured", "ratios": [0, 0.5]}, {"structure": "2:4"}]}})");
+      {"structure": "unstructured", "ratios": [0, 0.5]}, {"structure": "4:8"}]}})");
   EXPECT_THAT(names(space), ElementsAre("conv1.prune", "conv2.prune", "conv3.prune", "fc.prune"));
   EXPECT_EQ(space.dimensions()[3].spec.choices, 3);
 }

@@ -1,0 +1,125 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/result.h"
+#include "core/study.h"
+#include "search/pareto.h"
+#include "search/sampler.h"
+
+namespace kerf::search {
+
+/// Values by metric.
+using MetricValues = std::map<std::string, double>;
+
+/// A choice of a layer, as a table has it.
+struct TableChoice {
+  MetricValues metrics;  ///< What it adds to each metric.
+  MetricValues profile;  ///< What a cheap look at this layer alone says; empty = nothing.
+  double weight_bits = 0;  ///< 0 where the table doesn't say.
+};
+
+struct TableLayer {
+  std::string name;
+  std::vector<TableChoice> choices;
+};
+
+/// Adds to the metrics where two layers take these choices together.
+struct TablePair {
+  std::size_t first = 0;
+  std::size_t second = 0;
+  int first_choice = 0;
+  int second_choice = 0;
+  MetricValues metrics;
+};
+
+/// Layers × choices → metrics: a device that is known by its lookup table, or a made-up problem to
+/// compare samplers on.
+///
+/// Maths:    metric = (constant + Σ over layers + Σ over the pairs that match) × (1 + noise × z), z
+///           a normal number drawn from the seed, the trial's number and the metric's name.
+class Table {
+ public:
+  /// Every number of a choice but the plan's own keys (weight_bits, …) is a metric. Beside the
+  /// contract's keys, "constraints" may bound metrics as a study does.
+  ///
+  /// Errors:   invalid_argument naming the place: unknown keys, layers without choices, ties of
+  ///           layers with different numbers of choices, an objective's metric that some choices of a
+  ///           layer have and others lack, a reference or a number that isn't finite.
+  [[nodiscard]] static Result<Table> parse(const Json& document);
+
+  [[nodiscard]] const std::vector<Objective>& objectives() const { return objectives_; }
+  [[nodiscard]] const std::vector<Constraint>& constraints() const { return constraints_; }
+  [[nodiscard]] const std::vector<TableLayer>& layers() const { return layers_; }
+  [[nodiscard]] const std::vector<double>& reference() const { return reference_; }
+  [[nodiscard]] double profile_cost() const { return profile_cost_; }
+
+  /// What a sampler may know: a dimension a free layer (tied ones share one), objectives, the
+  /// number of bounds, uniform candidates as anchors, and with `look` the profile.
+  [[nodiscard]] SamplerProblem problem(std::int64_t seed, bool look) const;
+
+  /// One index a layer, in the table's order, from one a dimension.
+  [[nodiscard]] std::vector<int> layer_choices(const Choices& choices) const;
+
+  /// The metrics of one index a layer, without noise.
+  [[nodiscard]] MetricValues exact(const std::vector<int>& layer_choices) const;
+
+  /// The same as trial `number` would measure it.
+  [[nodiscard]] MetricValues measure(const std::vector<int>& layer_choices, std::int64_t seed,
+                                     std::int64_t number) const;
+
+ private:
+  [[nodiscard]] Result<void> parse_layers(const Json& document);
+  [[nodiscard]] Result<void> parse_goals(const Json& document);
+  [[nodiscard]] Result<void> parse_ties(const Json& document);
+  [[nodiscard]] Result<void> parse_pairs(const Json& document);
+  [[nodiscard]] Result<void> parse_reference(const Json& document);
+  [[nodiscard]] Result<std::size_t> layer_index(const Json& name, const std::string& where) const;
+
+  std::vector<Objective> objectives_;
+  std::vector<Constraint> constraints_;
+  std::vector<TableLayer> layers_;
+  std::vector<std::size_t> dimension_of_;  ///< Of each layer; kFixed where it has one choice.
+  std::size_t dimensions_ = 0;
+  MetricValues constants_;
+  MetricValues noise_;
+  std::vector<TablePair> pairs_;
+  std::vector<double> reference_;  ///< One an objective.
+  std::vector<std::string> metric_names_;
+  double profile_cost_ = 0;
+};
+
+struct SimulationOptions {
+  std::string sampler = "optuna-tpe";
+  std::int64_t trials = 200;  ///< The budget, profile included.
+  bool look = false;          ///< The sampler sees the profile; its cost is taken from the budget.
+  std::int64_t seed = 1;
+  std::int64_t batch = 1;     ///< Trials in flight at a time.
+};
+
+struct SimulatedTrial {
+  std::vector<int> choices;  ///< One a layer.
+  MetricValues metrics;      ///< As measured.
+  Observation observation;
+};
+
+struct Simulation {
+  std::vector<SimulatedTrial> trials;
+  std::vector<std::size_t> front;         ///< Indices of trials; by the first objective, best first.
+  std::vector<double> hypervolume;        ///< After each trial, of measured values.
+  std::vector<double> exact_hypervolume;  ///< The same without the noise.
+
+  /// {trials: [{choices, metrics}], front: [{trial, choices, metrics}], hypervolume: [...]}.
+  [[nodiscard]] Json to_json() const;
+};
+
+/// Runs a sampler against a table. The same options give the same trials.
+///
+/// Errors:   those of make_sampler and ask.
+[[nodiscard]] Result<Simulation> simulate(const Table& table, const SimulationOptions& options);
+
+}  // namespace kerf::search

@@ -1,0 +1,188 @@
+#include "search/simulate.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "search/hypervolume.h"
+
+namespace kerf::search {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+Json document() {
+  return Json::parse(R"({
+    "objectives": [{"metric": "loss", "direction": "minimize"},
+                   {"metric": "latency", "direction": "minimize"}],
+    "layers": [
+      {"name": "a", "choices": [{"weight_bits": 4, "loss": 0.5, "latency": 1, "profile": {"loss": 0.4, "latency": 1}},
+                                {"weight_bits": 8, "loss": 0.0, "latency": 2, "profile": {"loss": 0.0, "latency": 2}}]},
+      {"name": "b", "choices": [{"weight_bits": 4, "loss": 0.3, "latency": 2},
+                                {"weight_bits": 8, "loss": 0.1, "latency": 4}]},
+      {"name": "fixed", "choices": [{"loss": 0.01, "latency": 0.5}]},
+      {"name": "c", "choices": [{"weight_bits": 4, "loss": 0.2, "latency": 1},
+                                {"weight_bits": 8, "loss": 0.0, "latency": 3}]}],
+    "ties": [["a", "c"]],
+    "constants": {"latency": 3.0},
+    "pairs": [{"layers": ["a", "b"], "choices": [0, 0], "loss": 0.02}],
+    "reference": {"loss": 2.0, "latency": 20.0},
+    "profile_cost": 1.5
+  })");
+}
+
+Table table(const Json& from = document()) {
+  auto parsed = Table::parse(from);
+  EXPECT_TRUE(parsed.has_value()) << parsed.error().message;
+  return *parsed;
+}
+
+std::string error_of(const Json& from) {
+  const auto parsed = Table::parse(from);
+  EXPECT_FALSE(parsed.has_value());
+  return parsed.has_value() ? "" : parsed.error().message;
+}
+
+TEST(Table, AddsConstantsLayersAndPairsThatMatch) {
+  const Table it = table();
+  EXPECT_DOUBLE_EQ(it.exact({0, 0, 0, 0}).at("loss"), 0.5 + 0.3 + 0.01 + 0.2 + 0.02);
+  EXPECT_DOUBLE_EQ(it.exact({0, 1, 0, 0}).at("loss"), 0.5 + 0.1 + 0.01 + 0.2);
+  EXPECT_DOUBLE_EQ(it.exact({1, 1, 0, 1}).at("latency"), 3 + 2 + 4 + 0.5 + 3);
+  EXPECT_FALSE(it.exact({0, 0, 0, 0}).contains("weight_bits"));
+}
+
+TEST(Table, TiedLayersShareADimensionAndFixedOnesHaveNone) {
+  const Table it = table();
+  const SamplerProblem problem = it.problem(1, false);
+  ASSERT_EQ(problem.dimensions.size(), 2U);
+  EXPECT_EQ(problem.dimensions[0].name, "a");
+  EXPECT_EQ(problem.dimensions[1].name, "b");
+  EXPECT_THAT(it.layer_choices({1, 0}), ElementsAre(1, 0, 0, 1));
+  // Bits grow with the index here: the last choice is the least compressed, and goes first.
+  EXPECT_THAT(problem.anchors, ElementsAre(Choices{1, 1}, Choices{0, 0}));
+  EXPECT_TRUE(problem.profile.empty());
+}
+
+TEST(Table, NoiseIsSeededAndScalesWithTheValue) {
+  Json noisy = document();
+  noisy["noise"] = {{"latency", 0.01}};
+  const Table it = table(noisy);
+  const std::vector<int> choices = {1, 1, 0, 1};
+  EXPECT_EQ(it.measure(choices, 1, 5), it.measure(choices, 1, 5));
+  EXPECT_NE(it.measure(choices, 1, 5).at("latency"), it.measure(choices, 1, 6).at("latency"));
+  EXPECT_NE(it.measure(choices, 1, 5).at("latency"), it.measure(choices, 2, 5).at("latency"));
+  EXPECT_EQ(it.measure(choices, 1, 5).at("loss"), it.exact(choices).at("loss"));
+  double sum = 0;
+  double squares = 0;
+  constexpr int kCount = 4000;
+  for (int n = 0; n < kCount; ++n) {
+    const double z = (it.measure(choices, 1, n).at("latency") / 12.5 - 1) / 0.01;
+    sum += z;
+    squares += z * z;
+  }
+  EXPECT_NEAR(sum / kCount, 0, 0.08);
+  EXPECT_NEAR(squares / kCount, 1, 0.12);
+}
+
+TEST(Table, ReferenceIsTheWorstAndATenthWhereNoneIsGiven) {
+  Json without = document();
+  without.erase("reference");
+  const Table it = table(without);
+  ASSERT_EQ(it.reference().size(), 2U);
+  EXPECT_NEAR(it.reference()[0], 1.1 * (0.5 + 0.3 + 0.01 + 0.2 + 0.02), 1e-12);
+  EXPECT_NEAR(it.reference()[1], 1.1 * (3 + 2 + 4 + 0.5 + 3), 1e-12);
+}
+
+TEST(Table, SaysWhereItIsWrong) {
+  Json bad = document();
+  bad["layers"][0]["choices"][1].erase("loss");
+  EXPECT_THAT(error_of(bad), HasSubstr("layer a have \"loss\""));
+  bad = document();
+  bad["ties"] = Json::parse(R"([["a", "fixed"]])");
+  EXPECT_THAT(error_of(bad), HasSubstr("a and fixed have different numbers of choices"));
+  bad = document();
+  bad["ties"] = Json::parse(R"([["a", "z"]])");
+  EXPECT_THAT(error_of(bad), HasSubstr("table.ties: \"z\""));
+  bad = document();
+  bad["pairs"][0]["choices"] = {0, 2};
+  EXPECT_THAT(error_of(bad), HasSubstr("table.pairs[0].choices: 2"));
+  bad = document();
+  bad["objectives"][0]["metric"] = "cost";
+  EXPECT_THAT(error_of(bad), HasSubstr("\"cost\""));
+  bad = document();
+  bad["layers"][1]["name"] = "a";
+  EXPECT_THAT(error_of(bad), HasSubstr("no other layer"));
+  bad = document();
+  bad["layers"][2]["choices"] = Json::array();
+  EXPECT_THAT(error_of(bad), HasSubstr("table.layers[2].choices"));
+  bad = document();
+  bad["reference"].erase("latency");
+  EXPECT_THAT(error_of(bad), HasSubstr("no \"latency\""));
+  bad = document();
+  bad["layer"] = 1;
+  EXPECT_THAT(error_of(bad), HasSubstr("did you mean \"layers\""));
+  EXPECT_THAT(error_of(Json::array()), HasSubstr("expected an object"));
+}
+
+TEST(Simulation, FindsTheWholeFrontOfASmallTable) {
+  const Table it = table();
+  const auto result = simulate(it, {.sampler = "random", .trials = 50, .seed = 3});
+  ASSERT_TRUE(result.has_value()) << result.error().message;
+  EXPECT_EQ(result->trials.size(), 4U);  // two dimensions of two values
+  ASSERT_EQ(result->hypervolume.size(), 4U);
+  std::vector<ObjectiveVector> all;
+  for (const SimulatedTrial& trial : result->trials) all.push_back(trial.observation.objectives);
+  const std::vector<Direction> directions(2, Direction::kMinimize);
+  EXPECT_NEAR(result->hypervolume.back(), hypervolume(all, directions, it.reference()), 1e-12);
+  EXPECT_EQ(result->front.size(), non_dominated(all, directions).size());
+  EXPECT_TRUE(std::is_sorted(result->hypervolume.begin(), result->hypervolume.end()));
+  EXPECT_EQ(result->hypervolume, result->exact_hypervolume);  // no noise
+}
+
+TEST(Simulation, PrintsTrialsFrontAndHypervolume) {
+  const auto result = simulate(table(), {.sampler = "random", .trials = 2});
+  ASSERT_TRUE(result.has_value());
+  const Json printed = result->to_json();
+  ASSERT_EQ(printed["trials"].size(), 2U);
+  EXPECT_EQ(printed["trials"][0]["choices"], Json({1, 1, 0, 1}));
+  EXPECT_EQ(printed["trials"][0]["metrics"]["latency"], 12.5);
+  EXPECT_EQ(printed["hypervolume"].size(), 2U);
+  EXPECT_EQ(printed["front"].size(), 2U);
+  EXPECT_EQ(printed["front"][0]["trial"], 0);  // the best in the first objective
+}
+
+TEST(Simulation, ProfileIsShownAndChargedToTheBudget) {
+  const Table it = table();
+  const SamplerProblem problem = it.problem(1, true);
+  ASSERT_EQ(problem.profile.size(), 2U);
+  EXPECT_TRUE(std::isnan(problem.profile[0][0][0]));  // c, tied to a, has none
+  Json alone = document();
+  alone.erase("ties");
+  EXPECT_EQ(table(alone).problem(1, true).profile[0][0], (std::vector<double>{0.4, 1}));
+  const auto paid = simulate(it, {.sampler = "random", .trials = 4, .look = true});
+  ASSERT_TRUE(paid.has_value());
+  EXPECT_EQ(paid->trials.size(), 2U);  // 4 − 1.5
+}
+
+TEST(Simulation, KeepsToConstraints) {
+  Json bounded = document();
+  bounded["constraints"] = {{{"metric", "loss"}, {"max", 0.5}}};
+  const auto result = simulate(table(bounded), {.sampler = "random", .trials = 50});
+  ASSERT_TRUE(result.has_value());
+  for (const std::size_t i : result->front) {
+    EXPECT_LE(result->trials[i].metrics.at("loss"), 0.5);
+  }
+  EXPECT_FALSE(result->front.empty());
+}
+
+TEST(Simulation, UnknownSamplerIsRefused) {
+  const auto result = simulate(table(), {.sampler = "guess"});
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().code, ErrorCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace kerf::search
