@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string_view>
@@ -189,6 +190,8 @@ Result<TimeZone> TimeZone::load(const std::string& name, const std::string& fold
       !std::all_of(name.begin(), name.end(), allowed)) {
     return unknown;
   }
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(folder + "/" + name, ignored)) return unknown;
   std::ifstream file(folder + "/" + name, std::ios::binary);
   const std::string content((std::istreambuf_iterator<char>(file)), {});
   Bytes in(content);
