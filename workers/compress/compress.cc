@@ -103,12 +103,14 @@ Result<std::map<std::string, ActivationRange>> choose_ranges(const ResolvedPlan&
   return out;
 }
 
+/// `before`: the graph whose weights are neither pruned one by one nor rounded. Its inputs of a layer
+/// are what the corrected layers before that one come back to on average.
 Result<void> correct_biases(const ResolvedPlan& plan, const Graph& before,
                             const std::map<std::string, WeightChange>& changes, Calibration& calibration,
                             Graph& graph) {
   std::vector<std::string> values;
   for (const auto& [name, change] : changes) values.push_back(find_node(before, name)->inputs[0]);
-  KERF_ASSIGN(auto statistics, calibration.statistics(before, plan.variant(), values));
+  KERF_ASSIGN(auto statistics, calibration.statistics(before, plan.channel_variant(), values));
   for (const auto& [name, change] : changes) {
     const Node& node = *find_node(before, name);
     const auto error =
@@ -172,7 +174,8 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   if (resolved.global_channels) {
     choose_channels_globally(model.graph, model.channels, *resolved.global_channels, resolved.channels, keep);
   }
-  KERF_ASSIGN(Graph pruned, remove_channels(model.graph, model.channels, keep));
+  KERF_ASSIGN(const Graph cut, remove_channels(model.graph, model.channels, keep));
+  Graph pruned = cut;
   std::map<std::string, WeightChange> changes;
   KERF_TRY(prune_single_weights(resolved, pruned, changes));
   phases.end("prune");
@@ -191,7 +194,7 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   phases.end("qdq");
 
   if (resolved.corrects_biases()) {
-    KERF_TRY(correct_biases(resolved, pruned, changes, *calibration, out.graph));
+    KERF_TRY(correct_biases(resolved, cut, changes, *calibration, out.graph));
     phases.end("recovery");
     out.recovery_seconds = out.phase_ms["recovery"] / 1000;
   }

@@ -143,14 +143,19 @@ bool ResolvedPlan::corrects_biases() const {
          });
 }
 
-std::string ResolvedPlan::variant() const {
+std::string ResolvedPlan::channel_variant() const {
   Json out = Json::object();
   for (const auto& [group, pruning] : channels) out["channels"][group] = {pruning.ratio, pruning.score};
   if (global_channels) out["global"] = *global_channels;
+  return out.empty() ? std::string() : canonical_text(out);
+}
+
+std::string ResolvedPlan::variant() const {
+  Json out = Json::object();
   for (const auto& [name, layer] : layers) {
     if (prunes_single_weights(layer)) out["weights"][name] = {layer.prune.structure, layer.prune.ratio};
   }
-  return out.empty() ? std::string() : canonical_text(out);
+  return channel_variant() + (out.empty() ? std::string() : canonical_text(out));
 }
 
 Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionPlan& plan) {

@@ -24,8 +24,9 @@ struct ResolvedPlan {
   [[nodiscard]] bool prunes_single_weights(const LayerPlan& layer) const;
 
   /// Says what was pruned, and nothing else: equal for plans with the same pruned f32 graph; empty
-  /// where nothing is.
+  /// where nothing is. channel_variant() is for the graph whose single weights are all there still.
   [[nodiscard]] std::string variant() const;
+  [[nodiscard]] std::string channel_variant() const;
 };
 
 /// Puts a plan and a model together.
