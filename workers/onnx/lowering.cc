@@ -66,11 +66,11 @@ class Lowerer {
     node.attributes.erase("noop_with_empty_axes");
     std::vector<std::int64_t> axes;
     if (node.has_input(1)) {
-      const Tensor* given = out_.constant(node.inputs[1]);
-      if (given == nullptr) {
+      const auto known = inference_.find(node.inputs[1])->elements;
+      if (known == nullptr) {
         return unimplemented("node " + node.label() + ": axes that aren't constant cannot be written in opset 17");
       }
-      axes = given->to_integers();
+      for (const auto& axis : *known) axes.push_back(graph::shapes::to_dim(axis));
     }
     node.inputs.resize(1);
     if (!axes.empty()) {
@@ -116,18 +116,14 @@ class Lowerer {
   /// Each group is one channel of an InstanceNormalization.
   Result<void> group_normalization(const Node& node) {
     const std::string& x = node.inputs[0];
-    const Tensor* scale = out_.constant(node.inputs[1]);
-    const Tensor* bias = out_.constant(node.inputs[2]);
-    const std::size_t rank = inference_.find(x)->shape.size();
-    if (scale == nullptr || bias == nullptr || rank < 3) {
-      return unimplemented("node " + node.label() + ": scale and bias that aren't constant cannot be written in opset 17");
-    }
     const std::int64_t groups = node.integer("num_groups", 1);
     const auto filled = [&](float value) {
       return Tensor::f32({groups}, std::vector<float>(static_cast<std::size_t>(groups), value));
     };
-    graph::Shape per_channel(rank - 1, 1);
-    per_channel[0] = scale->elements();
+    std::vector<std::int64_t> dims(inference_.find(x)->shape.size() - 1, 1);
+    dims[0] = -1;
+    const std::string per_channel =
+        constant(node, "per_channel", Tensor::s64({static_cast<std::int64_t>(dims.size())}, dims));
     const std::string shape = step(node, "Shape", {x});
     const std::string grouped = step(node, "Reshape", {x, constant(node, "groups", Tensor::s64({3}, {0, groups, -1}))});
     const std::string ones = constant(node, "ones", filled(1.0F));
@@ -135,8 +131,8 @@ class Lowerer {
     const std::string even = step(node, "InstanceNormalization", {grouped, ones, zeros});
     out_.nodes.back().attributes["epsilon"] = node.real("epsilon", 1e-5F);
     const std::string back = step(node, "Reshape", {even, shape});
-    const std::string scaled = step(node, "Mul", {back, constant(node, "scale", scale->reshaped(per_channel))});
-    last(node, "Add", {scaled, constant(node, "bias", bias->reshaped(per_channel))});
+    const std::string scaled = step(node, "Mul", {back, step(node, "Reshape", {node.inputs[1], per_channel})});
+    last(node, "Add", {scaled, step(node, "Reshape", {node.inputs[2], per_channel})});
     return {};
   }
 

@@ -203,7 +203,8 @@ Result<void> read_initializers(GraphProto& proto, Graph& graph, DataFolder& fold
 
 /// Infinite constants are bounds and masks, never weights.
 Result<void> refuse_infinite(const Graph& graph) {
-  static const std::unordered_set<std::string> allowed = {"Clip", "Where", "Pad", "Max", "Min", "ConstantOfShape"};
+  static const std::unordered_set<std::string> allowed = {
+      "Clip", "Where", "Pad", "Max", "Min", "ConstantOfShape", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"};
   std::unordered_map<std::string, std::size_t> infinite;
   for (const auto& [name, tensor] : graph.initializers) {
     if (const auto bad = first_not_finite(tensor)) infinite.emplace(name, *bad);

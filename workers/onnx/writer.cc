@@ -7,8 +7,8 @@
 
 #include "workers/graph/shapes/call.h"
 #include "workers/onnx/files.h"
-#include "workers/onnx/lowering.h"
 #include "workers/onnx/limits.h"
+#include "workers/onnx/lowering.h"
 #include "workers/onnx/tensor_reader.h"
 
 namespace kerf::onnx {
@@ -105,10 +105,13 @@ std::int64_t opset_for(const Graph& graph, graph::shapes::Inference& inference) 
   const auto is_wide = [](DType dtype) {
     return is_packed(dtype) || dtype == DType::kS16 || dtype == DType::kU16;
   };
+  const auto packed = [](const auto& value) { return is_packed(value.dtype); };
+  if (std::any_of(graph.inputs.begin(), graph.inputs.end(), packed)) return 21;
   for (const auto& [name, tensor] : graph.initializers) {
     if (is_packed(tensor.dtype())) return 21;
   }
   for (const Node& node : graph.nodes) {
+    if (node.op == "Cast" && node.integer("to", 0) > 20) return 21;
     if (node.op != "QuantizeLinear" && node.op != "DequantizeLinear") continue;
     if (node.integer("block_size", 0) != 0 || node.integer("output_dtype", 0) != 0) return 21;
     for (const std::string& name : {node.inputs[0], node.outputs[0]}) {

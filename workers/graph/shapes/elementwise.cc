@@ -70,7 +70,8 @@ Result<void> cast(Call& call) {
   static const std::unordered_map<std::int64_t, DType> types = {
       {1, DType::kF32},  {2, DType::kU8},   {3, DType::kS8},   {4, DType::kU16}, {5, DType::kS16},
       {6, DType::kS32},  {7, DType::kS64},  {9, DType::kBool}, {10, DType::kF16}, {11, DType::kF64},
-      {12, DType::kU32}, {13, DType::kU64}, {16, DType::kBF16}};
+      {12, DType::kU32}, {13, DType::kU64}, {16, DType::kBF16},
+      {21, DType::kU4},  {22, DType::kS4}};
   const std::int64_t code = call.node.integer("to", 0);
   const auto to = types.find(code);
   if (to == types.end()) {
