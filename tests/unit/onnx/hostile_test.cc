@@ -63,6 +63,8 @@ struct Case {
   std::string name;
   std::string bytes;
   std::string expected;
+
+  friend void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 };
 
 std::vector<Case> damaged() {
@@ -106,7 +108,7 @@ std::vector<Case> models() {
       {"ValueTwice", spoilt([](auto& g) { g.mutable_node(1)->set_output(0, "m"); g.mutable_node(1)->set_input(0, "x"); g.mutable_output(0)->set_name("m"); }), "has a producer already"},
       {"InputTwice", spoilt([](auto& g) { *g.add_input() = g.input(0); }), "stands twice"},
       {"InitializerTwice", spoilt([](auto& g) { *g.add_initializer() = g.initializer(0); }), "initializer 'w': stands twice"},
-      {"InitializerIsAlsoAnOutput", spoilt([](auto& g) { g.mutable_node(0)->set_output(0, "w"); }), "w"},
+      {"InitializerIsAlsoAnOutput", spoilt([](auto& g) { g.mutable_node(0)->set_output(0, "w"); g.mutable_node(0)->set_input(1, "x"); g.mutable_node(1)->set_input(0, "w"); }), "value 'w'"},
       {"Cycle", spoilt([](auto& g) { g.mutable_node(0)->set_input(1, "y"); }), "is part of a cycle"},
       {"NodeReadsItself", spoilt([](auto& g) { g.mutable_node(0)->set_input(1, "m"); }), "is part of a cycle"},
       {"AttributeTwice", spoilt([](auto& g) { for (int i = 0; i < 2; ++i) { auto* a = g.mutable_node(1)->add_attribute(); a->set_name("k"); a->set_type(::onnx::AttributeProto::INT); } }), "attribute 'k': stands twice"},
@@ -220,7 +222,6 @@ TEST(HostileFile, EveryTruncationIsRefused) {
   const std::string whole = good().bytes();
   for (std::size_t size = 0; size + 1 < whole.size(); ++size) {
     const auto graph = onnx::parse_model(std::string_view(whole).substr(0, size), "cut");
-    // Cut between two fields of the model, the rest may be a model that lacks something.
     if (graph.has_value()) ADD_FAILURE() << "read " << size << " of " << whole.size() << " bytes";
   }
 }
@@ -232,7 +233,9 @@ TEST(HostileFile, FlippedBytesNeverCrash) {
     std::string bytes = whole;
     for (int i = 0; i < 3; ++i) bytes[random() % bytes.size()] = static_cast<char>(random());
     const auto graph = onnx::parse_model(bytes, "flipped");
-    if (!graph.has_value()) EXPECT_EQ(graph.error().message.find('\n'), std::string::npos);
+    if (!graph.has_value()) {
+      EXPECT_EQ(graph.error().message.find('\n'), std::string::npos);
+    }
   }
 }
 

@@ -15,8 +15,9 @@ namespace {
 std::vector<std::filesystem::path> real_models() {
   std::vector<std::filesystem::path> found;
   const char* named = std::getenv("KERF_DATA");
-  for (const std::filesystem::path& root : {std::filesystem::path(named == nullptr ? "/work/shared/data" : named),
-                                            std::filesystem::path(KERF_SOURCE_DIR) / "examples"}) {
+  const std::filesystem::path source = KERF_SOURCE_DIR;
+  for (const std::filesystem::path& root : {named == nullptr ? source / "../shared/data" : std::filesystem::path(named),
+                                            source / "data", source / "examples"}) {
     std::error_code missing;
     for (std::filesystem::recursive_directory_iterator it(root, missing), end; !missing && it != end; ++it) {
       if (it->path().filename() == "model.onnx") found.push_back(it->path());
@@ -27,7 +28,7 @@ std::vector<std::filesystem::path> real_models() {
 
 TEST(RealModels, AreReadAtAnyBatchAndWritten) {
   const auto models = real_models();
-  if (models.empty()) GTEST_SKIP() << "no model.onnx below KERF_DATA or examples/";
+  if (models.empty()) GTEST_SKIP() << "no model.onnx below KERF_DATA, data/ or examples/";
   for (const auto& path : models) {
     SCOPED_TRACE(path.string());
     const auto graph = onnx::read_model(path.string());
@@ -37,7 +38,7 @@ TEST(RealModels, AreReadAtAnyBatchAndWritten) {
       ASSERT_TRUE(changed.has_value()) << changed.error().message;
       EXPECT_EQ(changed->outputs[0].shape[0], batch);
       for (const auto& [name, value] : changed->values) {
-        EXPECT_TRUE(graph::element_count(value.shape)) << name << " " << to_string(value.shape);
+        EXPECT_TRUE(graph::element_count(value.shape)) << name << " " << graph::to_string(value.shape);
       }
     }
     const auto bytes = onnx::serialize_model(*graph);

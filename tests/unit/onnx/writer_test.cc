@@ -46,8 +46,11 @@ void expect_equal(const Graph& a, const Graph& b) {
       const Tensor* right = b.constant(b.nodes[i].inputs[k]);
       ASSERT_EQ(left == nullptr, right == nullptr) << a.nodes[i].label();
       // Axes that were attributes in between get a name of their own.
-      if (left == nullptr) EXPECT_EQ(a.nodes[i].inputs[k], b.nodes[i].inputs[k]);
-      else EXPECT_TRUE(equal(*left, *right)) << a.nodes[i].inputs[k];
+      if (left == nullptr) {
+        EXPECT_EQ(a.nodes[i].inputs[k], b.nodes[i].inputs[k]);
+      } else {
+        EXPECT_TRUE(equal(*left, *right)) << a.nodes[i].inputs[k];
+      }
     }
   }
   ASSERT_EQ(a.outputs.size(), b.outputs.size());
@@ -106,7 +109,8 @@ TEST(Writer, OwnAttributesStayOut) {
   Graph g = must_read(everything());
   g.nodes[0].attributes["kerf_precision"] = std::string("bf16");
   g.nodes[0].attributes["kerf_bits"] = std::int64_t{4};
-  for (const auto& attribute : proto_of(g).graph().node(0).attribute()) {
+  const auto model = proto_of(g);
+  for (const auto& attribute : model.graph().node(0).attribute()) {
     EXPECT_FALSE(attribute.name().starts_with("kerf_"));
   }
 }
@@ -114,7 +118,8 @@ TEST(Writer, OwnAttributesStayOut) {
 TEST(Writer, UnusedInitializersStayOut) {
   Graph g = must_read(everything());
   g.initializers["unused"] = Tensor::f32({1000}, std::vector<float>(1000));
-  for (const auto& tensor : proto_of(g).graph().initializer()) EXPECT_NE(tensor.name(), "unused");
+  const auto model = proto_of(g);
+  for (const auto& tensor : model.graph().initializer()) EXPECT_NE(tensor.name(), "unused");
 }
 
 Graph four_bit() {
@@ -130,10 +135,14 @@ TEST(Writer, FourBitTensorsArePackedInOpset21) {
   EXPECT_EQ(model.opset_import(0).version(), 21);
   EXPECT_EQ(model.ir_version(), 10);
   for (const auto& tensor : model.graph().initializer()) {
-    if (tensor.name() == "w") EXPECT_EQ(tensor.raw_data(), std::string("\x7F\x08", 2));
+    if (tensor.name() == "w") {
+      EXPECT_EQ(tensor.raw_data(), std::string("\x7F\x08", 2));
+    }
   }
   for (const auto& node : model.graph().node()) {
-    if (node.op_type() == "Split") EXPECT_EQ(node.attribute_size(), 2) << "num_outputs is missing";
+    if (node.op_type() == "Split") {
+      EXPECT_EQ(node.attribute_size(), 2) << "num_outputs is missing";
+    }
   }
   const auto again = onnx::parse_model(*onnx::serialize_model(four_bit()), "again");
   ASSERT_TRUE(again.has_value()) << again.error().message;

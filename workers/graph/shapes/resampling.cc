@@ -25,7 +25,7 @@ Result<void> pad(Call& call) {
   for (std::size_t i = 0; i < out.size(); ++i) {
     const std::int64_t before = pads[i];
     const std::int64_t after = pads[i + out.size()];
-    if (std::max(std::abs(before), std::abs(after)) > kMaxDim || before == INT64_MIN || after == INT64_MIN) {
+    if (std::min(before, after) < -kMaxDim || std::max(before, after) > kMaxDim) {
       return call.fail("pads overflow");
     }
     if (out[i] < 0) {
