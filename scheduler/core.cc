@@ -139,8 +139,14 @@ Result<void> Core::replay(Study& study) {
     }
     if (static_cast<std::int64_t>(page.size()) < kPage) break;
   }
-  std::stable_sort(ended.begin(), ended.end(), [](const Trial& a, const Trial& b) {
-    return a.finished_at < b.finished_at;
+  // In the order in which they ended, as the log has it: wall times may have jumped.
+  KERF_ASSIGN(const auto order, order_of_ends(id));
+  std::stable_sort(ended.begin(), ended.end(), [&](const Trial& a, const Trial& b) {
+    const auto place = [&](const Trial& trial) {
+      const auto found = order.find(trial.number);
+      return found == order.end() ? 0 : found->second;
+    };
+    return place(a) < place(b);
   });
   for (const Trial& trial : ended) {
     study.machine.trial_finished(trial.number, TrialState::kWaiting, trial.state, trial.error);
@@ -148,6 +154,22 @@ Result<void> Core::replay(Study& study) {
     learn(study, trial);
   }
   return {};
+}
+
+Result<std::map<std::int64_t, std::int64_t>> Core::order_of_ends(const std::string& study) {
+  std::map<std::int64_t, std::int64_t> order;
+  for (std::int64_t after = 0;;) {
+    KERF_ASSIGN(const std::vector<storage::Event> page, store_.events(study, after, kPage));
+    for (const storage::Event& event : page) {
+      after = event.id;
+      if (event.type != "trial" || !event.data.is_object()) continue;
+      const auto state = trial_state_from_string(event.data.value("state", ""));
+      if (state && is_terminal(*state)) {
+        order[event.data.value("number", std::int64_t{-1})] = event.id;
+      }
+    }
+    if (static_cast<std::int64_t>(page.size()) < kPage) return order;
+  }
 }
 
 Result<StudyRecord> Core::submit(const Json& definition, const std::string& idempotency_key) {
@@ -456,13 +478,13 @@ Result<void> Core::queue_verification(Study& study) {
     work.push_back({WorkKind::kVerify, number, trial.candidate, {}, ""});
   }
   KERF_TRY(store_.enqueue(study.record.id, work));
-  std::int64_t open = 0;
+  study.open_verifications.clear();
   for (const std::int64_t number : numbers) {
     const WorkKey key{study.record.id, WorkKind::kVerify, number};
     KERF_ASSIGN(const storage::WorkRecord record, store_.work(key));
-    if (!is_terminal(record.state)) ++open;
+    if (!is_terminal(record.state)) study.open_verifications.insert(number);
   }
-  study.machine.verify_queued(open);
+  study.machine.verify_queued(static_cast<std::int64_t>(study.open_verifications.size()));
   study.line_stale = true;
   return {};
 }

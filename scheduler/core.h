@@ -145,6 +145,8 @@ class Core {
   // core.cc: studies, time
   Result<Study*> load(const storage::StudyRecord& record);
   [[nodiscard]] Result<void> replay(Study& study);
+  /// By number, when each trial ended, as ids of the log.
+  [[nodiscard]] Result<std::map<std::int64_t, std::int64_t>> order_of_ends(const std::string& study);
   void advance(Study& study);
   bool perform(Study& study, const Step& step);
   [[nodiscard]] Result<void> queue_baseline(Study& study);

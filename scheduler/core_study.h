@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,6 +49,8 @@ struct Core::Study {
 
   std::deque<WorkKey> line;    ///< Waiting work as last read from the store.
   bool line_stale = true;
+
+  std::set<std::int64_t> open_verifications;
 
   Clock::Duration served{0};   ///< Worker time that ended leases took.
   double unsaved_seconds = 0;  ///< Active time that the store doesn't know yet.

@@ -70,6 +70,12 @@ void Core::worker_left(const std::string& worker, Clock::Duration grace) {
 }
 
 void Core::worker_ready(const std::string& worker) {
+  for (Lease& lease : leases_.leases_of_worker(worker)) {
+    (void)leases_.finish(lease.key, lease.token);
+    to_release_.push_back({std::move(lease), Error{ErrorCode::kUnavailable,
+                                                   "the worker dropped the work"}});
+  }
+  release_lapsed();
   free_worker(worker);
   dispatch();
   if (!idle_.contains(worker)) return;
@@ -121,9 +127,9 @@ Result<void> Core::outcome(const std::string& worker, const WorkOutcome& reporte
   } else if (const auto finished = store_.finish(outcome); !finished.has_value()) {
     return refused(worker, finished.error());
   }
+  std::optional<Lease> lease = leases_.finish(outcome.key, outcome.token);
   free_worker(worker);
   // An outcome that was acknowledged before, and whose acknowledgement was lost, changes nothing.
-  std::optional<Lease> lease = leases_.finish(outcome.key, outcome.token);
   if (!lease) {
     const auto lapsed = std::find_if(to_release_.begin(), to_release_.end(), [&](const auto& one) {
       return one.lease.key == outcome.key && one.lease.token == outcome.token;
@@ -158,8 +164,10 @@ Error Core::refused(const std::string& worker, const Error& error) {
   return error;
 }
 
+// Not one that has work in its hands, or on the way to it.
 void Core::free_worker(const std::string& worker) {
-  if (leases_.worker(worker) != nullptr && !leaving_.contains(worker)) idle_.insert(worker);
+  if (leases_.worker(worker) == nullptr || leaving_.contains(worker)) return;
+  if (leases_.leases_of_worker(worker).empty()) idle_.insert(worker);
 }
 
 // Worker time counts against its study's share.
@@ -196,7 +204,7 @@ void Core::note_end(const WorkKey& key, TrialState state) {
         trial_ended(*study, key.number);
         break;
       case WorkKind::kVerify:
-        study->machine.verify_finished();
+        if (study->open_verifications.erase(key.number) > 0) study->machine.verify_finished();
         break;
       case WorkKind::kExport:
         break;

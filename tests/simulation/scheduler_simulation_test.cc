@@ -302,7 +302,13 @@ void check_study(World& world, const std::string& id, std::int64_t trials, bool 
   EXPECT_FALSE((**front)["trials"].empty());
   for (const Json& number : (**front)["trials"]) {
     const auto member = world.store().trial(id, number.get<std::int64_t>());
-    EXPECT_EQ(member->verification.is_object(), verified) << number;
+    const WorkKey key{id, WorkKind::kVerify, number.get<std::int64_t>()};
+    const auto verification = world.store().work(key);
+    EXPECT_EQ(member->verification.is_object(), verified)
+        << "verification of trial " << number << " of front " << **front << " is "
+        << (verification.has_value() ? std::string(to_string(verification->state)) + " " +
+                                           (verification->error ? verification->error->message : "")
+                                     : "not there");
   }
 }
 
