@@ -29,6 +29,22 @@ class OpenTest : public ::testing::Test {
     sqlite3_close(handle);
   }
 
+  /// The first value of an answer, read by SQLite as everybody has it.
+  [[nodiscard]] std::string ask(const std::string& sql) const {
+    sqlite3* handle = nullptr;
+    EXPECT_EQ(sqlite3_open_v2(path_.c_str(), &handle, SQLITE_OPEN_READONLY, "unix"), SQLITE_OK);
+    std::string answer;
+    sqlite3_exec(
+        handle, sql.c_str(),
+        [](void* out, int, char** values, char**) {
+          *static_cast<std::string*>(out) += values[0] == nullptr ? "null" : values[0];
+          return 0;
+        },
+        &answer, nullptr);
+    sqlite3_close(handle);
+    return answer;
+  }
+
   TemporaryDirectory folder_;
   ManualClock clock_;
   std::string path_ = folder_.file("kerf.db");
@@ -131,23 +147,30 @@ TEST_F(OpenTest, FolderThatIsAFileIsRefused) {
   ASSERT_FALSE(store.has_value());
 }
 
+TEST_F(OpenTest, LateOutcomeIsKeptForTheRecordOnce) {
+  {
+    auto store = open_or_die(path_, clock_);
+    const std::string study = store->create_study({{"name", "a"}}, "i", "").value().id;
+    ASSERT_TRUE(store->enqueue(study, {trial_work(0)}).has_value());
+    const WorkKey key{study, WorkKind::kTrial, 0};
+    const LeaseGrant old = store->lease(key, "w").value();
+    ASSERT_TRUE(store->release(key, old.token, {ErrorCode::kDeadlineExceeded, "late"}, 3).has_value());
+    for (int n = 0; n < 5; ++n) {
+      EXPECT_FALSE(store->finish({key, old.token, {{"accuracy", 0.25}}, {}, false}).has_value());
+      // A token that was never given.
+      EXPECT_FALSE(store->finish({key, 12345 + n, {{"accuracy", 0.5}}, {}, false}).has_value());
+    }
+  }
+  EXPECT_EQ(ask("SELECT group_concat(token || ' ' || result) FROM late_outcomes"),
+            "1 {\"accuracy\":0.25}");
+}
+
 TEST_F(OpenTest, PlainSqliteCanReadTheFile) {
   {
     auto store = open_or_die(path_, clock_);
     fill(*store, 3);
   }
-  sqlite3* handle = nullptr;
-  ASSERT_EQ(sqlite3_open_v2(path_.c_str(), &handle, SQLITE_OPEN_READONLY, "unix"), SQLITE_OK);
-  std::string answer;
-  sqlite3_exec(
-      handle, "PRAGMA integrity_check",
-      [](void* out, int, char** values, char**) {
-        *static_cast<std::string*>(out) += values[0];
-        return 0;
-      },
-      &answer, nullptr);
-  sqlite3_close(handle);
-  EXPECT_EQ(answer, "ok");
+  EXPECT_EQ(ask("PRAGMA integrity_check"), "ok");
 }
 
 }  // namespace
