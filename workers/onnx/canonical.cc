@@ -38,6 +38,7 @@ Result<void> Canonicalizer::add(Node node) {
 }
 
 Result<void> Canonicalizer::emit(Node node) {
+  while (!node.inputs.empty() && node.inputs.back().empty()) node.inputs.pop_back();
   KERF_TRY(inference_.infer(node));
   graph_.nodes.push_back(std::move(node));
   return {};

@@ -293,13 +293,6 @@ Result<Graph> to_graph(ModelProto& model, DataFolder& folder) {
   for (const ValueInfo& output : graph.outputs) ++names.readers[output.name];
   for (const auto& [name, tensor] : graph.initializers) names.values.insert(name);
   for (const ValueInfo& input : graph.inputs) names.values.insert(input.name);
-  for (const Node& node : graph.nodes) {
-    for (const std::string& output : node.outputs) {
-      if (graph.initializers.contains(output)) {
-        return invalid_argument("value '" + output + "' is both an initializer and an output of node " + node.label());
-      }
-    }
-  }
 
   nodes = std::exchange(graph.nodes, {});
   names.values.insert(names.nodes.begin(), names.nodes.end());

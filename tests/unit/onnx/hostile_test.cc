@@ -108,7 +108,7 @@ std::vector<Case> models() {
       {"ValueTwice", spoilt([](auto& g) { g.mutable_node(1)->set_output(0, "m"); g.mutable_node(1)->set_input(0, "x"); g.mutable_output(0)->set_name("m"); }), "has a producer already"},
       {"InputTwice", spoilt([](auto& g) { *g.add_input() = g.input(0); }), "stands twice"},
       {"InitializerTwice", spoilt([](auto& g) { *g.add_initializer() = g.initializer(0); }), "initializer 'w': stands twice"},
-      {"InitializerIsAlsoAnOutput", spoilt([](auto& g) { g.mutable_node(0)->set_output(0, "w"); g.mutable_node(0)->set_input(1, "x"); g.mutable_node(1)->set_input(0, "w"); }), "value 'w'"},
+      {"InitializerIsAlsoAnOutput", spoilt([](auto& g) { g.mutable_node(0)->set_output(0, "w"); g.mutable_node(0)->set_input(1, "x"); g.mutable_node(1)->set_input(0, "w"); }), "produces 'w', which has a producer already"},
       {"Cycle", spoilt([](auto& g) { g.mutable_node(0)->set_input(1, "y"); }), "is part of a cycle"},
       {"NodeReadsItself", spoilt([](auto& g) { g.mutable_node(0)->set_input(1, "m"); }), "is part of a cycle"},
       {"AttributeTwice", spoilt([](auto& g) { for (int i = 0; i < 2; ++i) { auto* a = g.mutable_node(1)->add_attribute(); a->set_name("k"); a->set_type(::onnx::AttributeProto::INT); } }), "attribute 'k': stands twice"},
