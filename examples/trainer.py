@@ -53,16 +53,24 @@ class Network(nn.Module):
             values[node["name"]] = y
         return y
 
-    def weights(self):
-        """Arrays by "node.field": weight and bias, and mean and var of a bn."""
+    def _named(self):
+        """Tensors that the export needs by "node.field": weight, bias, mean and var."""
         fields = {"weight": "weight", "bias": "bias", "running_mean": "mean",
                   "running_var": "var"}
-        arrays = {}
         for key, value in self.state_dict().items():
             module, _, field = key.rpartition(".")
             if field in fields:
-                arrays[f"{module.replace('/', '.')}.{fields[field]}"] = value.numpy().copy()
-        return arrays
+                yield f"{module.replace('/', '.')}.{fields[field]}", value
+
+    def weights(self):
+        """Copies of the weights as arrays, by name."""
+        return {name: value.numpy().copy() for name, value in self._named()}
+
+    def set_weights(self, arrays):
+        """Takes over what weights() gave."""
+        with torch.no_grad():
+            for name, value in self._named():
+                value.copy_(torch.from_numpy(arrays[name]))
 
 
 def accuracy(model, prepare, x, y, batch=250):

@@ -25,7 +25,7 @@ HELD_CHUNKS = 40  # 2,000 pictures at the split's start
 # learns at the small side first, which costs a quarter.
 PLANS = {
     "resnet8": ((32, 24, 25000, 128, 0.005),),
-    "dscnn": ((32, 12, 20000, 64, 0.004),),
+    "dscnn": ((32, 12, 20000, 64, 0.004), (32, 5, 20000, 128, 0.0015)),
     "resnet18w32": ((32, 8, 16000, 64, 0.003), (64, 3, 8000, 64, 0.001)),
 }
 
@@ -48,6 +48,8 @@ def main():
     parser.add_argument("--out", type=Path,
                         help="default: build/examples/NETWORK.npz in the repository")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--from-stage", type=int, default=1,
+                        help="go on with this stage from the weights in --out")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--epochs", type=int, help="in place of the plan's, for a trial run")
     parser.add_argument("--images", type=int, help="an epoch, in place of the plan's")
@@ -62,12 +64,17 @@ def main():
     model = trainer.Network(graph, shapes).to(memory_format=torch.channels_last)
     print(f"{options.network}: seed {options.seed}, {sum(macs.values())} MACs, "
           f"{sum(params.values())} parameters, PyTorch {torch.__version__}")
+    if options.from_stage > 1:
+        with np.load(out) as arrays:
+            model.set_weights(dict(arrays))
     used = HELD_CHUNKS
     for stage, (size, epochs, images, batch, peak) in enumerate(PLANS[options.network]):
         epochs, images = options.epochs or epochs, options.images or images
         chunks = images // make_data.CHUNK
         first = used
         used += epochs * chunks
+        if stage + 1 < options.from_stage:
+            continue
         print(f"stage {stage + 1}: {epochs} epochs of {images} pictures at {size}x{size}, "
               f"batch {batch}, peak rate {peak}")
         trainer.train(model, prepare,
