@@ -37,8 +37,7 @@ inline constexpr double kZ95 = 1.959963984540054;
 /// Ranks (from 0, both inside the sample) whose order statistics enclose the median with at least
 /// 95 % probability, whatever the distribution; {0, n−1} where n < 6, which covers less.
 ///
-/// Maths:    the largest r with P(Binomial(n, ½) ≤ r − 1) ≤ 2.5 %; exact to n = 1000, then the
-///           normal approximation with continuity correction.
+/// Maths:    the largest r with P(Binomial(n, ½) ≤ r − 1) ≤ 2.5 %.
 ///           `inflation` ≥ 1 widens the ranks' distance from the middle, for samples that depend
 ///           on each other.
 /// Source:   David & Nagaraja, Order Statistics, 3rd ed., 7.1.

@@ -14,6 +14,7 @@ namespace {
 
 constexpr double kSecond = 1e6;             // µs
 constexpr double kClockShare = 0.005;       // of a run, where single runs are timed
+constexpr double kLongRun = 50000;          // µs
 constexpr int kMostRunsPerBlock = 1 << 20;
 constexpr std::size_t kMostSingleRuns = 1U << 20U;
 
@@ -27,9 +28,9 @@ class Side {
     bool interrupted = false;
   };
 
-  /// One run that isn't timed, then a block of timed ones.
+  /// One run that isn't timed (where runs are short), then a block of timed ones.
   Block block() {
-    run_();
+    if (refreshes_caches_) run_();
     latest_.clear();
     const std::int64_t interruptions = clock_.interruptions();
     const double start = clock_.now_us();
@@ -52,6 +53,7 @@ class Side {
   void fit_block(double run_us, double block_us, double clock_us) {
     runs_ = static_cast<int>(std::clamp(std::ceil(block_us / std::max(run_us, 1e-3)), 1.0,
                                         double{kMostRunsPerBlock}));
+    refreshes_caches_ = run_us < kLongRun;
     times_runs_ = clock_us <= run_us * kClockShare;
     latest_.reserve(static_cast<std::size_t>(runs_));
   }
@@ -84,6 +86,7 @@ class Side {
   RunClock& clock_;
   int runs_ = 1;
   bool times_runs_ = false;
+  bool refreshes_caches_ = true;
   std::vector<double> blocks_;  // kept, in time order
   std::vector<double> single_;
   std::vector<double> latest_;

@@ -81,7 +81,8 @@ struct LatencyResult {
 ///              runs a block has.
 ///           2. Pairs: one block of each side, the order within a pair tossed by the seed. Before
 ///              each block one run that isn't timed brings its data into the caches, so that a
-///              side isn't charged for what the other one evicted.
+///              side isn't charged for what the other one evicted (not where a run takes 50 ms or
+///              more, of which the caches are a small part).
 ///           3. A pair in which the thread lost its core is dropped. Where fewer than
 ///              `fewest_blocks` are left at the end, dropped ones are used and the result is noisy.
 ///           4. Stops when the intervals are narrow enough, or at a limit.

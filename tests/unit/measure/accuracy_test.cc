@@ -199,7 +199,7 @@ TEST(Quality, IntegerOutputsAreTheClass) {
   const Measurement out = report(meter);
   EXPECT_DOUBLE_EQ(out.metrics.at("accuracy"), 2.0 / 3);
   EXPECT_DOUBLE_EQ(out.metrics.at("agreement"), 2.0 / 3);
-  EXPECT_DOUBLE_EQ(out.metrics.at("accuracy_drop"), 0);
+  EXPECT_DOUBLE_EQ(out.metrics.at("accuracy_drop"), -1.0 / 3);
   EXPECT_FALSE(out.metrics.contains("kl"));
   EXPECT_FALSE(out.metrics.contains("top5"));
 }

@@ -114,7 +114,7 @@ TEST(Latency, ButNotWithoutEnd) {
   settings.max_seconds = 1;
   const LatencyResult result = measured(machine, 4e6, 4e6, settings);
   EXPECT_GE(result.candidate.blocks, 1);
-  EXPECT_LT(result.seconds, 10 + 4 * 4 + 1);
+  EXPECT_LE(result.seconds, 4 * 4 + 2 * 4) << "two runs of each side to learn that it's slow, one pair";
   EXPECT_TRUE(result.noisy) << "too few to say anything";
 }
 
@@ -233,7 +233,7 @@ TEST(Latency, AColdStartIsNotMeasured) {
 
 TEST(Latency, AWarmUpThatNeverSettlesIsSaid) {
   FakeMachine machine;
-  machine.speed = [](double now) { return std::exp(now / 2e5); };
+  machine.speed = [](double now) { return std::exp(now / 2e4); };
   const LatencyResult result = measured(machine, 100, 100);
   EXPECT_FALSE(result.warm);
   EXPECT_THAT(result.warnings, Contains(HasSubstr("warm-up wasn't stable")));
