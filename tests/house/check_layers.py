@@ -40,6 +40,7 @@ MAY_INCLUDE["bench"] = set(MAY_INCLUDE)
 # a new library says here where it lives.
 THIRD_PARTY = [
     (r"dnnl|oneapi/dnnl", ["workers/engine"], []),
+    (r"omp\.h$", ["workers/engine"], []),
     (r"onnx/|google/protobuf/", ["workers/onnx"], []),
     (r"zip\.h|stb_|stb/", ["workers/data"], []),
     (r"sqlite3|SQLiteCpp/", ["storage/sqlite"], []),
