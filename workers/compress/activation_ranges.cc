@@ -32,7 +32,8 @@ Bins one_sign(const ValueStatistics& statistics, bool positive) {
 }
 
 Bins magnitudes(const ValueStatistics& statistics) {
-  Bins out{statistics.bin_width, std::vector<double>(statistics.positive.begin(), statistics.positive.end())};
+  Bins out{statistics.bin_width,
+           std::vector<double>(statistics.positive.begin(), statistics.positive.end())};
   for (std::size_t i = 0; i < statistics.negative.size(); ++i) {
     out.counts[i] += static_cast<double>(statistics.negative[i]);
   }
@@ -104,7 +105,8 @@ double divergence(const std::vector<double>& bins, const EntropySums& sums, std:
 double entropy_threshold(Bins bins, std::size_t levels) {
   if (bins.counts.size() > 2048) {  // neighbours merge: the method is defined on 2048 bins
     for (std::size_t i = 0; i < (bins.counts.size() + 1) / 2; ++i) {
-      bins.counts[i] = bins.counts[2 * i] + (2 * i + 1 < bins.counts.size() ? bins.counts[2 * i + 1] : 0.0);
+      bins.counts[i] =
+          bins.counts[2 * i] + (2 * i + 1 < bins.counts.size() ? bins.counts[2 * i + 1] : 0.0);
     }
     bins.counts.resize((bins.counts.size() + 1) / 2);
     bins.width *= 2;
@@ -126,7 +128,8 @@ double entropy_threshold(Bins bins, std::size_t levels) {
   constexpr std::size_t kStride = 8;
   try_range(levels, size, kStride);
   const std::size_t centre = best;
-  try_range(std::max(levels, centre - std::min(centre, kStride - 1)), std::min(size, centre + kStride), 1);
+  try_range(std::max(levels, centre - std::min(centre, kStride - 1)),
+            std::min(size, centre + kStride), 1);
   return bins.edge(best);
 }
 
@@ -235,25 +238,29 @@ ActivationRange asymmetric(const ValueStatistics& statistics, const std::string&
   ActivationRange out;
   if (!(ends.low + ends.high > 0)) ends = {-statistics.min, std::max(0.0, statistics.max)};
   out.scale = safe_scale((ends.low + ends.high) / kUnsignedSteps);
-  out.zero_point = static_cast<int>(std::clamp(std::nearbyint(ends.low / static_cast<double>(out.scale)), 0.0, kUnsignedSteps));
+  out.zero_point = static_cast<int>(
+      std::clamp(std::nearbyint(ends.low / static_cast<double>(out.scale)), 0.0, kUnsignedSteps));
   return out;
 }
 
 }  // namespace
 
-ActivationRange choose_range(const ValueStatistics& statistics, const std::string& range, bool symmetric) {
+ActivationRange choose_range(const ValueStatistics& statistics, const std::string& range,
+                             bool symmetric) {
   const double largest = std::max(-statistics.min, statistics.max);
   if (statistics.count == 0 || !(largest > 0)) return {};
   ActivationRange out;
   if (statistics.min >= 0) {
-    out.scale = safe_scale(threshold_of(statistics, magnitudes(statistics), range, kUnsignedSteps, largest) /
-                           kUnsignedSteps);
+    out.scale = safe_scale(
+        threshold_of(statistics, magnitudes(statistics), range, kUnsignedSteps, largest) /
+        kUnsignedSteps);
     return out;
   }
   if (!symmetric) return asymmetric(statistics, range);
   out.dtype = graph::DType::kS8;
-  out.scale = safe_scale(threshold_of(statistics, magnitudes(statistics), range, kSignedSteps, largest) /
-                         kSignedSteps);
+  out.scale =
+      safe_scale(threshold_of(statistics, magnitudes(statistics), range, kSignedSteps, largest) /
+                 kSignedSteps);
   return out;
 }
 

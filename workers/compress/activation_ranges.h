@@ -18,23 +18,27 @@ struct ActivationRange {
 
 /// Chooses the range of a value from what was seen of it.
 ///
-/// Types:    u8 with zero point 0 where nothing negative was seen (255 steps from 0 to T); else s8 with
-///           zero point 0 (127 steps from 0 to T = the threshold of |x|); else, where `symmetric` is
-///           false, u8 with the zero point at round(−lo / scale), 255 steps from lo to hi.
+/// Types:    u8 with zero point 0 where nothing negative was seen (255 steps from 0 to T); else s8
+/// with
+///           zero point 0 (127 steps from 0 to T = the threshold of |x|); else, where `symmetric`
+///           is false, u8 with the zero point at round(−lo / scale), 255 steps from lo to hi.
 /// Maths:    minmax      T = max |x|
 ///           percentile  P(|x| ≤ T) = 99.99 %; not symmetric: 0.01 % beyond each end
-///           entropy     the T that minimises KL(P ‖ Q): P the histogram up to T with what lies beyond
-///                       added to its last bin, Q the same histogram without that, averaged over the
-///                       non-empty bins of each of L levels (L = 128 for s8, 256 for u8); 2048 bins;
-///                       where Q has nothing and P has, Q counts as 1e-9
-///           mse         the T that minimises n(|x| ≤ T) · step² / 12 + Σ_{|x| > T} (|x| − T)²: rounding
-///                       errors as uniform, clipping errors from the histogram; every bin edge is tried
-///           Exact zeros have no error and count only for the percentile. Not symmetric: entropy cuts
-///           both ends at the symmetric threshold, mse minimises over a grid of both ends.
+///           entropy     the T that minimises KL(P ‖ Q): P the histogram up to T with what lies
+///           beyond
+///                       added to its last bin, Q the same histogram without that, averaged over
+///                       the non-empty bins of each of L levels (L = 128 for s8, 256 for u8); 2048
+///                       bins; where Q has nothing and P has, Q counts as 1e-9
+///           mse         the T that minimises n(|x| ≤ T) · step² / 12 + Σ_{|x| > T} (|x| − T)²:
+///           rounding
+///                       errors as uniform, clipping errors from the histogram; every bin edge is
+///                       tried
+///           Exact zeros have no error and count only for the percentile. Not symmetric: entropy
+///           cuts both ends at the symmetric threshold, mse minimises over a grid of both ends.
 /// Edge:     a value that was always 0 gets u8, scale 1.
 /// Source:   Migacz 2017, "8-bit Inference with TensorRT" (entropy); Banner et al. 2019,
 ///           arXiv:1810.05723 (mse); Wu et al. 2020, arXiv:2004.09602 (percentile).
-[[nodiscard]] ActivationRange choose_range(const ValueStatistics& statistics, const std::string& range,
-                                           bool symmetric);
+[[nodiscard]] ActivationRange choose_range(const ValueStatistics& statistics,
+                                           const std::string& range, bool symmetric);
 
 }  // namespace kerf::compress

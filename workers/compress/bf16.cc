@@ -6,7 +6,8 @@ namespace kerf::compress {
 
 graph::Tensor round_to_bf16(const graph::Tensor& weights) {
   graph::Tensor out = weights;
-  for (float& value : out.mutable_as<float>()) value = graph::bf16_to_f32(graph::f32_to_bf16(value));
+  for (float& value : out.mutable_as<float>())
+    value = graph::bf16_to_f32(graph::f32_to_bf16(value));
   return out;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,18 +12,32 @@ namespace kerf::compress {
 
 /// What the change of a layer's weights adds to each output channel on average.
 ///
-/// Maths:    Δ[o] = Σ_{i,k} E[x_{i,k}] · (W'[o,i,k] − W[o,i,k]), where E[x_{i,k}] is the mean, over the
+/// Maths:    Δ[o] = Σ_{i,k} E[x_{i,k}] · (W'[o,i,k] − W[o,i,k]), where E[x_{i,k}] is the mean, over
+/// the
 ///           calibration samples and all output positions, of what the kernel's tap k sees of input
 ///           channel i: padding included, so that for this input Δ is exactly E[y'] − E[y].
-///           The inputs are those of the f32 model: errors of the layers before it aren't part of Δ.
+///           The inputs are those of the f32 model: errors of the layers before it aren't part of
+///           Δ.
 /// Needs:    Conv, Gemm or MatMul with 2-D weights; `input`: statistics of its data input.
 /// Result:   nullopt for any other layer, and where the shapes aren't known.
-/// Source:   Nagel et al. 2019, arXiv:1906.04721, section 4.2 (their equation 16), with E[x] from data.
+/// Source:   Nagel et al. 2019, arXiv:1906.04721, section 4.2 (their equation 16), with E[x] from
+/// data.
 [[nodiscard]] std::optional<std::vector<double>> mean_output_error(const graph::Graph& graph,
                                                                    const graph::Node& layer,
                                                                    const graph::Tensor& before,
                                                                    const graph::Tensor& after,
                                                                    const ValueStatistics& input);
+
+/// A pruned layer's weights in the shape that they had before its channels went.
+///
+/// Shapes:   `kept`: for an axis of `whole` that was cut, which of its entries are still there;
+///           `reduced`: the weights without the others.
+/// Result:   `reduced` where every index is kept; 0 where an input channel went; `whole` where an
+/// output
+///           channel went (there is nothing to correct there).
+[[nodiscard]] graph::Tensor spread_weights(const graph::Tensor& whole, const graph::Tensor& reduced,
+                                           std::size_t output_axis,
+                                           const std::map<std::size_t, std::vector<bool>>& kept);
 
 /// Subtracts `error` from a layer's bias, which it gets where it has none (a MatMul of a 2-D value
 /// becomes a Gemm). False, with nothing changed, where the layer can't take a bias or an element of

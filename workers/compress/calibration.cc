@@ -41,8 +41,9 @@ std::int64_t sample_bytes(const Graph& graph, const std::vector<std::string>& va
 }
 
 Error not_finite(const std::string& value) {
-  return {ErrorCode::kFailedPrecondition,
-          "the value '" + value + "' is not finite on the calibration data; its range can't be chosen"};
+  return {
+      ErrorCode::kFailedPrecondition,
+      "the value '" + value + "' is not finite on the calibration data; its range can't be chosen"};
 }
 
 /// Buffers of one batch in the executor's own order.
@@ -86,7 +87,8 @@ Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
   }
   std::vector<std::string> missing;
   for (const std::string& value : values) {
-    if (!entry->values.contains(value) && std::find(missing.begin(), missing.end(), value) == missing.end()) {
+    if (!entry->values.contains(value) &&
+        std::find(missing.begin(), missing.end(), value) == missing.end()) {
       missing.push_back(value);
     }
   }
@@ -104,8 +106,9 @@ Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,
   std::map<std::string, ValueStatistics> found;
   std::vector<std::string> computed;
   for (const std::string& value : values) {
-    const auto input = std::find_if(graph.inputs.begin(), graph.inputs.end(),
-                                    [&](const graph::ValueInfo& port) { return port.name == value; });
+    const auto input =
+        std::find_if(graph.inputs.begin(), graph.inputs.end(),
+                     [&](const graph::ValueInfo& port) { return port.name == value; });
     if (input == graph.inputs.end()) {
       computed.push_back(value);
       continue;
@@ -115,7 +118,8 @@ Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,
     ValueStatistics& statistics = found[value];
     statistics.sample_shape.assign(data.shape().begin() + 1, data.shape().end());
     for (const std::int64_t sample : chosen) {
-      if (!statistics.add(data.as<float>().subspan(static_cast<std::size_t>(sample) * size, size), 1)) {
+      if (!statistics.add(data.as<float>().subspan(static_cast<std::size_t>(sample) * size, size),
+                          1)) {
         return not_finite(value);
       }
     }
@@ -125,13 +129,15 @@ Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,
     observed.outputs.clear();
     for (const std::string& value : computed) {
       const graph::ValueInfo* info = graph.value(value);
-      observed.outputs.push_back(info != nullptr ? *info : graph::ValueInfo{value, DType::kF32, {}});
+      observed.outputs.push_back(info != nullptr ? *info
+                                                 : graph::ValueInfo{value, DType::kF32, {}});
     }
     observed.remove_dead();
     engine::ExecutorOptions options;
     options.threads = threads_;
-    options.batch = std::clamp<std::int64_t>(kBatchBytes / std::max<std::int64_t>(1, sample_bytes(graph, computed)),
-                                             1, std::min<std::int64_t>(kLargestBatch, static_cast<std::int64_t>(chosen.size())));
+    options.batch = std::clamp<std::int64_t>(
+        kBatchBytes / std::max<std::int64_t>(1, sample_bytes(graph, computed)), 1,
+        std::min<std::int64_t>(kLargestBatch, static_cast<std::int64_t>(chosen.size())));
     auto compiled = engine::Executor::compile(observed, options);
     if (!compiled.has_value() && compiled.error().code == ErrorCode::kFailedPrecondition) {
       options.batch = 0;  // the model mixes samples: its own batch
@@ -142,8 +148,9 @@ Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,
 
     Buffers in(executor.inputs());
     Buffers out(executor.outputs());
-    const std::int64_t batch =
-        executor.inputs().empty() || executor.inputs()[0].shape.empty() ? 1 : executor.inputs()[0].shape[0];
+    const std::int64_t batch = executor.inputs().empty() || executor.inputs()[0].shape.empty()
+                                   ? 1
+                                   : executor.inputs()[0].shape[0];
     for (std::size_t begin = 0; begin < chosen.size(); begin += static_cast<std::size_t>(batch)) {
       const std::size_t used = std::min(static_cast<std::size_t>(batch), chosen.size() - begin);
       for (std::size_t i = 0; i < in.tensors.size(); ++i) {
@@ -170,7 +177,8 @@ Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,
         if (statistics.sample_shape.empty() && data.rank() > 0) {
           statistics.sample_shape.assign(data.shape().begin() + 1, data.shape().end());
         }
-        if (!statistics.add(data.as<float>().first(counted), static_cast<std::int64_t>(by_sample ? used : 1))) {
+        if (!statistics.add(data.as<float>().first(counted),
+                            static_cast<std::int64_t>(by_sample ? used : 1))) {
           return not_finite(computed[v]);
         }
       }

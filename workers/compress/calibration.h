@@ -23,8 +23,8 @@ struct PreparedModel;
 /// Threads:  one caller at a time.
 class Calibration {
  public:
-  /// `inputs`: the model's inputs in the order of graph.inputs, bound and preprocessed, samples along
-  /// axis 0. `threads`: of the executor that runs the model.
+  /// `inputs`: the model's inputs in the order of graph.inputs, bound and preprocessed, samples
+  /// along axis 0. `threads`: of the executor that runs the model.
   Calibration(const PreparedModel& model, std::vector<graph::Tensor> inputs, int threads);
 
   [[nodiscard]] std::int64_t samples() const { return samples_; }
@@ -35,10 +35,12 @@ class Calibration {
   /// prepared, else what was pruned. Variants are seen on at most kVariantSamples samples, evenly
   /// spaced, so that a candidate stays cheap.
   ///
-  /// Errors:   failed_precondition naming a value that is not finite on the calibration set; what the
+  /// Errors:   failed_precondition naming a value that is not finite on the calibration set; what
+  /// the
   ///           executor says.
   [[nodiscard]] Result<std::map<std::string, const ValueStatistics*>> statistics(
-      const graph::Graph& graph, const std::string& variant, const std::vector<std::string>& values);
+      const graph::Graph& graph, const std::string& variant,
+      const std::vector<std::string>& values);
 
   static constexpr std::int64_t kModelSamples = 1024;
   static constexpr std::int64_t kVariantSamples = 128;

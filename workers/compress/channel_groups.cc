@@ -6,6 +6,7 @@
 #include <optional>
 #include <set>
 
+#include "workers/compress/channel_sets.h"
 #include "workers/compress/layer.h"
 
 namespace kerf::compress {
@@ -29,11 +30,11 @@ struct View {
 
 const std::set<std::string>& elementwise_ops() {
   static const std::set<std::string> ops = {
-      "Abs",       "Cast",        "Ceil",   "Celu",     "Clip",     "Dropout",         "Elu",
-      "Erf",       "Exp",         "Floor",  "Gelu",     "HardSigmoid", "HardSwish",    "Identity",
-      "LeakyRelu", "Log",         "Mish",   "Neg",      "Reciprocal",  "Relu",         "Round",
-      "Selu",      "Sigmoid",     "Sign",   "Softplus", "Softsign",    "Sqrt",         "Tanh",
-      "ThresholdedRelu"};
+      "Abs",        "Cast",     "Ceil",      "Celu",  "Clip",           "Dropout",
+      "Elu",        "Erf",      "Exp",       "Floor", "Gelu",           "HardSigmoid",
+      "HardSwish",  "Identity", "LeakyRelu", "Log",   "Mish",           "Neg",
+      "Reciprocal", "Relu",     "Round",     "Selu",  "Sigmoid",        "Sign",
+      "Softplus",   "Softsign", "Sqrt",      "Tanh",  "ThresholdedRelu"};
   return ops;
 }
 
@@ -61,7 +62,7 @@ std::size_t from_end(std::int64_t axis, std::size_t rank) {
   return static_cast<std::size_t>(axis < 0 ? axis + static_cast<std::int64_t>(rank) : axis);
 }
 
-/// Carries channels forward through a graph; finish() sorts them into groups.
+/// Carries channels forward through a graph.
 class Finder {
  public:
   explicit Finder(const Graph& graph) : graph_(graph), links_(graph) {}
@@ -80,53 +81,23 @@ class Finder {
     for (const graph::ValueInfo& output : graph_.outputs) {
       pin(view(output.name), "its channels are the graph output '" + output.name + "'");
     }
-    return finish();
+    std::vector<std::string> layers;  // in model order
+    for (const Node& node : graph_.nodes) {
+      if (groups_.outputs.contains(node.name)) layers.push_back(node.name);
+    }
+    form_groups(layers, nested_graph_, sets_, groups_);
+    return std::move(groups_);
   }
 
  private:
   /// A wider first axis isn't an image's channels; it stays as a whole, without an element each.
   static constexpr std::int64_t kMostInputChannels = 1 << 20;
 
-  // --- union-find ---
+  View fresh(std::size_t axis, std::int64_t count) { return {true, axis, sets_.make(count), {}}; }
 
-  std::int32_t root(std::int32_t id) {
-    while (parent_[static_cast<std::size_t>(id)] != id) {
-      auto& up = parent_[static_cast<std::size_t>(id)];
-      up = parent_[static_cast<std::size_t>(up)];
-      id = up;
-    }
-    return id;
-  }
-
-  void unite(std::int32_t a, std::int32_t b) {
-    a = root(a);
-    b = root(b);
-    if (a == b) return;
-    if (b < a) std::swap(a, b);  // the older one stays the name, so that numbering is stable
-    parent_[static_cast<std::size_t>(b)] = a;
-    auto& why = reason_[static_cast<std::size_t>(a)];
-    if (why == 0) why = reason_[static_cast<std::size_t>(b)];
-  }
-
-  View fresh(std::size_t axis, std::int64_t count) {
-    View view;
-    view.known = true;
-    view.axis = axis;
-    view.ids.resize(static_cast<std::size_t>(count));
-    std::iota(view.ids.begin(), view.ids.end(), static_cast<std::int32_t>(parent_.size()));
-    parent_.insert(parent_.end(), view.ids.begin(), view.ids.end());
-    reason_.resize(parent_.size(), 0);
-    return view;
-  }
-
-  /// These channels stay. The first reason counts.
+  /// These channels stay.
   void pin(const View& view, const std::string& why) {
-    if (!view.known) return;
-    reasons_.push_back(why);
-    for (const std::int32_t id : view.ids) {
-      auto& slot = reason_[static_cast<std::size_t>(root(id))];
-      if (slot == 0) slot = static_cast<std::int32_t>(reasons_.size());
-    }
+    if (view.known) sets_.pin(view.ids, why);
   }
 
   // --- helpers ---
@@ -145,7 +116,8 @@ class Finder {
   void set_outputs(const Node& node, const View& first) {
     for (std::size_t i = 0; i < node.outputs.size(); ++i) {
       if (node.outputs[i].empty()) continue;
-      views_[node.outputs[i]] = i == 0 ? first : View::unknown("op " + node.label() + " is not followed");
+      views_[node.outputs[i]] =
+          i == 0 ? first : View::unknown("op " + node.label() + " is not followed");
     }
   }
 
@@ -158,7 +130,8 @@ class Finder {
     set_outputs(node, View::unknown(why));
   }
 
-  void cut(const Node& node, std::size_t input, std::size_t axis, const std::vector<std::int32_t>& ids) {
+  void cut(const Node& node, std::size_t input, std::size_t axis,
+           const std::vector<std::int32_t>& ids) {
     groups_.constants.push_back({node.name, input, axis, ids});
   }
 
@@ -304,7 +277,7 @@ class Finder {
       }
       const View x = view(input);
       if (x.known && dims.size() - x.axis == right && x.ids.size() == main.ids.size()) {
-        for (std::size_t c = 0; c < x.ids.size(); ++c) unite(x.ids[c], main.ids[c]);
+        for (std::size_t c = 0; c < x.ids.size(); ++c) sets_.unite(x.ids[c], main.ids[c]);
       } else if (x.known && dims.size() - x.axis == right && x.ids.size() == 1) {
         continue;
       } else if (!x.known && here == 1 && !dims.empty()) {
@@ -350,7 +323,7 @@ class Finder {
       if (along_channels) {
         out.ids.insert(out.ids.end(), x.ids.begin(), x.ids.end());
       } else {
-        for (std::size_t c = 0; c < x.ids.size(); ++c) unite(x.ids[c], first.ids[c]);
+        for (std::size_t c = 0; c < x.ids.size(); ++c) sets_.unite(x.ids[c], first.ids[c]);
       }
     }
     set_outputs(node, along_channels ? out : first);
@@ -399,8 +372,8 @@ class Finder {
 
   void visit_flatten(const Node& node, const View& x) {
     const Shape in = shape(node.inputs[0]);
-    const bool inner_static =
-        in.size() >= 2 && std::all_of(in.begin() + 1, in.end(), [](std::int64_t d) { return d > 0; });
+    const bool inner_static = in.size() >= 2 && std::all_of(in.begin() + 1, in.end(),
+                                                            [](std::int64_t d) { return d > 0; });
     if (x.axis != 1 || from_end(node.integer("axis", 1), in.size()) != 1 || !inner_static) {
       refuse(node, "moves channels in a way that is not followed");
       return;
@@ -433,7 +406,8 @@ class Finder {
     const bool unsqueeze = node.op == "Unsqueeze";
     std::set<std::size_t> named;
     if (axes) {
-      for (const std::int64_t axis : *axes) named.insert(from_end(axis, unsqueeze ? out.size() : in.size()));
+      for (const std::int64_t axis : *axes)
+        named.insert(from_end(axis, unsqueeze ? out.size() : in.size()));
     } else if (node.op == "Slice") {
       const auto starts = constant_integers(graph_, node, 1);
       for (std::size_t i = 0; i < (starts ? starts->size() : in.size()); ++i) named.insert(i);
@@ -465,9 +439,10 @@ class Finder {
 
   void visit_resize(const Node& node, const View& x) {
     const Tensor* scales = node.has_input(2) ? graph_.constant(node.inputs[2]) : nullptr;
-    const bool by_scales = scales != nullptr && scales->dtype() == graph::DType::kF32 &&
-                           scales->elements() == static_cast<std::int64_t>(shape(node.inputs[0]).size()) &&
-                           !node.has_input(3) && !node.attributes.contains("axes");
+    const bool by_scales =
+        scales != nullptr && scales->dtype() == graph::DType::kF32 &&
+        scales->elements() == static_cast<std::int64_t>(shape(node.inputs[0]).size()) &&
+        !node.has_input(3) && !node.attributes.contains("axes");
     if (!by_scales || scales->as<float>()[x.axis] != 1.0F) {
       refuse(node, "has sizes that are not followed");
       return;
@@ -507,8 +482,8 @@ class Finder {
   /// Shape arithmetic is harmless where it only computes the targets of Reshapes that get a target
   /// of our own.
   bool only_feeds_reshapes(const std::string& value, int depth) const {
-    static const std::set<std::string> arithmetic = {"Gather", "Unsqueeze", "Squeeze", "Concat", "Cast",
-                                                     "Slice",  "Mul",       "Div",     "Add",    "Sub"};
+    static const std::set<std::string> arithmetic = {
+        "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Slice", "Mul", "Div", "Add", "Sub"};
     if (depth > 16 || graph_.is_output(value)) return false;
     for (const std::size_t i : links_.of(value)) {
       const Node& reader = graph_.nodes[i];
@@ -523,9 +498,10 @@ class Finder {
   // --- dispatch ---
 
   void visit(const Node& node) {
-    const bool nested = std::any_of(node.attributes.begin(), node.attributes.end(), [](const auto& item) {
-      return std::holds_alternative<std::shared_ptr<const Graph>>(item.second);
-    });
+    const bool nested =
+        std::any_of(node.attributes.begin(), node.attributes.end(), [](const auto& item) {
+          return std::holds_alternative<std::shared_ptr<const Graph>>(item.second);
+        });
     if (nested) nested_graph_ = "op " + node.label() + " has a nested graph";
     if (node.inputs.empty() || node.outputs.empty() || node.outputs[0].empty()) {
       set_outputs(node, View::unknown("op " + node.label() + " is not followed"));
@@ -556,7 +532,10 @@ class Finder {
     if (elementwise_ops().contains(node.op)) {
       set_outputs(node, x);
     } else if (pooling_ops().contains(node.op)) {
-      if (x.axis == 1) set_outputs(node, x); else refuse(node, "mixes channels");
+      if (x.axis == 1)
+        set_outputs(node, x);
+      else
+        refuse(node, "mixes channels");
     } else if (node.op == "Flatten") {
       visit_flatten(node, x);
     } else if (node.op == "Reshape") {
@@ -579,11 +558,16 @@ class Finder {
       visit_resize(node, x);
     } else if (node.op == "Softmax" || node.op == "LogSoftmax") {
       const std::size_t axis = from_end(node.integer("axis", -1), shape(node.inputs[0]).size());
-      if (axis != x.axis) set_outputs(node, x); else refuse(node, "mixes channels");
+      if (axis != x.axis)
+        set_outputs(node, x);
+      else
+        refuse(node, "mixes channels");
     } else if (node.op == "QuantizeLinear" || node.op == "DequantizeLinear") {
       const Tensor* scale = graph_.constant(node.inputs[1]);
-      if (scale != nullptr && scale->elements() == 1) set_outputs(node, x);
-      else refuse(node, "has a scale for each channel");
+      if (scale != nullptr && scale->elements() == 1)
+        set_outputs(node, x);
+      else
+        refuse(node, "has a scale for each channel");
     } else if (node.op == "Shape" && only_feeds_reshapes(node.outputs[0], 0)) {
       set_outputs(node, View::unknown("op " + node.label() + " is not followed"));
     } else {
@@ -591,103 +575,10 @@ class Finder {
     }
   }
 
-  // --- groups ---
-
-  std::string reason_of(std::int32_t id) {
-    const std::int32_t slot = reason_[static_cast<std::size_t>(root(id))];
-    return slot == 0 ? std::string() : reasons_[static_cast<std::size_t>(slot - 1)];
-  }
-
-  ChannelGroups finish() {
-    std::vector<std::string> layers;  // in model order
-    for (const Node& node : graph_.nodes) {
-      if (groups_.outputs.contains(node.name)) layers.push_back(node.name);
-    }
-    // Number the channels in the order of their first layer.
-    std::map<std::int32_t, std::int32_t> number;
-    const auto renumber = [&](std::vector<std::int32_t>& ids) {
-      for (std::int32_t& id : ids) {
-        id = number.try_emplace(root(id), static_cast<std::int32_t>(number.size())).first->second;
-      }
-    };
-    std::map<std::string, std::string> own_reason;
-    for (const std::string& layer : layers) {
-      for (const std::int32_t id : groups_.outputs[layer]) {
-        if (auto why = reason_of(id); !why.empty()) {
-          own_reason[layer] = std::move(why);
-          break;
-        }
-      }
-    }
-    for (const std::string& layer : layers) renumber(groups_.outputs[layer]);
-    for (ConstantAxis& constant : groups_.constants) renumber(constant.channels);
-    groups_.channel_count = static_cast<std::int32_t>(number.size());
-
-    // Layers that share a channel are one group.
-    std::vector<std::int32_t> first_layer(number.size(), -1);
-    std::vector<std::size_t> set_of(layers.size());
-    std::iota(set_of.begin(), set_of.end(), std::size_t{0});
-    const auto find = [&](std::size_t i) {
-      while (set_of[i] != i) i = set_of[i] = set_of[set_of[i]];
-      return i;
-    };
-    for (std::size_t i = 0; i < layers.size(); ++i) {
-      for (const std::int32_t id : groups_.outputs[layers[i]]) {
-        auto& first = first_layer[static_cast<std::size_t>(id)];
-        if (first < 0) first = static_cast<std::int32_t>(i);
-        const std::size_t a = find(static_cast<std::size_t>(first));
-        const std::size_t b = find(i);
-        if (a != b) set_of[std::max(a, b)] = std::min(a, b);
-      }
-    }
-    std::map<std::size_t, std::vector<std::size_t>> members;
-    for (std::size_t i = 0; i < layers.size(); ++i) members[find(i)].push_back(i);
-    for (const auto& [leader, indices] : members) make_group(layers, indices, own_reason);
-    return std::move(groups_);
-  }
-
-  void make_group(const std::vector<std::string>& layers, const std::vector<std::size_t>& indices,
-                  const std::map<std::string, std::string>& own_reason) {
-    const auto blocker = std::find_if(indices.begin(), indices.end(), [&](std::size_t i) {
-      return own_reason.contains(layers[i]);
-    });
-    if (blocker != indices.end() || !nested_graph_.empty()) {
-      for (const std::size_t i : indices) {
-        const auto own = own_reason.find(layers[i]);
-        if (own != own_reason.end()) {
-          groups_.stays[layers[i]] = own->second;
-        } else if (blocker != indices.end()) {
-          groups_.stays[layers[i]] = "tied to '" + layers[*blocker] + "': " + own_reason.at(layers[*blocker]);
-        } else {
-          groups_.stays[layers[i]] = nested_graph_;
-        }
-      }
-      return;
-    }
-    TiedGroup group;
-    group.name = layers[indices.front()];
-    std::map<std::int32_t, std::vector<std::size_t>> layers_of;  // channel -> layers
-    for (const std::size_t i : indices) {
-      group.layers.push_back(layers[i]);
-      groups_.group_of[layers[i]] = group.name;
-      for (const std::int32_t id : groups_.outputs[layers[i]]) {
-        auto& list = layers_of[id];
-        if (list.empty() || list.back() != i) list.push_back(i);
-      }
-    }
-    group.channels = static_cast<std::int64_t>(layers_of.size());
-    std::map<std::vector<std::size_t>, std::vector<std::int32_t>> blocks;
-    for (const auto& [id, list] : layers_of) blocks[list].push_back(id);
-    for (auto& [list, ids] : blocks) groups_.blocks[group.name].push_back(std::move(ids));
-    groups_.groups.push_back(std::move(group));
-  }
-
   const Graph& graph_;
   Links links_;
   std::map<std::string, View> views_;
-  std::vector<std::int32_t> parent_;
-  std::vector<std::int32_t> reason_;  // index into reasons_ + 1, of roots; 0 = may go
-  std::vector<std::string> reasons_;
+  ChannelSets sets_;
   std::string nested_graph_;
   ChannelGroups groups_;
 };

@@ -13,8 +13,8 @@ namespace kerf::compress {
 
 /// An axis of a constant whose entries belong to channels: it is cut when the channels go.
 struct ConstantAxis {
-  std::string node;                    ///< The node that reads the constant.
-  std::size_t input = 0;               ///< Which of its inputs the constant is.
+  std::string node;       ///< The node that reads the constant.
+  std::size_t input = 0;  ///< Which of its inputs the constant is.
   std::size_t axis = 0;
   std::vector<std::int32_t> channels;  ///< The channel of each index along the axis.
 };
@@ -25,16 +25,17 @@ struct ConstantAxis {
 /// and channel 3 of `conv2` once `conv1 + conv2` is computed, and the channel of a depthwise layer
 /// that reads it. Channels are numbered from 0; those of one layer needn't be adjacent.
 struct ChannelGroups {
-  std::vector<TiedGroup> groups;                          ///< Those that may be pruned, in model order.
-  std::map<std::string, std::string> stays;               ///< Layer -> why its channels stay.
+  std::vector<TiedGroup> groups;             ///< Those that may be pruned, in model order.
+  std::map<std::string, std::string> stays;  ///< Layer -> why its channels stay.
   std::map<std::string, std::vector<std::int32_t>> outputs;  ///< Layer -> channel of each output.
-  std::map<std::string, std::string> group_of;            ///< Layer -> name of its group, if prunable.
+  std::map<std::string, std::string> group_of;  ///< Layer -> name of its group, if prunable.
   /// Channels of a group that occur in the same layers. A ratio is applied block by block, so that
   /// every layer loses its share (a sum over a concatenation has several blocks in one group).
   std::map<std::string, std::vector<std::vector<std::int32_t>>> blocks;
-  std::vector<ConstantAxis> constants;                    ///< Everything to cut.
-  std::vector<std::string> depthwise;                     ///< Convs whose `group` follows its channels.
-  std::map<std::string, std::vector<std::int64_t>> reshapes;  ///< Reshape -> a target free of channels.
+  std::vector<ConstantAxis> constants;  ///< Everything to cut.
+  std::vector<std::string> depthwise;   ///< Convs whose `group` follows its channels.
+  std::map<std::string, std::vector<std::int64_t>>
+      reshapes;  ///< Reshape -> a target free of channels.
   std::int32_t channel_count = 0;
 };
 
@@ -44,7 +45,8 @@ struct ChannelGroups {
 ///           and united (union-find, one element a channel) where an operator joins two values:
 ///           sums tie element by element, a concatenation appends, Flatten repeats a channel H × W
 ///           times, a depthwise convolution passes its input's channels on and owns rows of them.
-///           What reaches a graph output, or an operator that isn't followed, stays, with the reason.
+///           What reaches a graph output, or an operator that isn't followed, stays, with the
+///           reason.
 /// Needs:    inferred shapes; a value whose channel count is unknown stays.
 /// Cost:     linear in nodes × channels.
 /// Source:   the dependency groups of Fang et al. 2023 (DepGraph, arXiv:2301.12900), found here by

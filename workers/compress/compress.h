@@ -16,12 +16,12 @@ namespace kerf::compress {
 /// What became of one layer.
 struct LayerReport {
   std::string name;
-  int weight_bits = 32;             ///< As stored.
-  int activation_bits = 32;         ///< As executed.
-  double sparsity = 0;              ///< Share of zeros in the stored weights.
-  double channel_share_kept = 1;    ///< Output channels kept / output channels of the model.
+  int weight_bits = 32;                ///< As stored.
+  int activation_bits = 32;            ///< As executed.
+  double sparsity = 0;                 ///< Share of zeros in the stored weights.
+  double channel_share_kept = 1;       ///< Output channels kept / output channels of the model.
   std::int64_t weight_bits_total = 0;  ///< Elements × bits, without scales.
-  std::string executes_as;          ///< "f32", "bf16", "s8", "f32 (4-bit weights)".
+  std::string executes_as;             ///< "f32", "bf16", "s8", "f32 (4-bit weights)".
 };
 
 /// A plan applied to a model.
@@ -31,7 +31,8 @@ struct CompressedModel {
   std::int64_t storage_bytes = 0;  ///< See storage_size.h.
   std::int64_t macs = 0;           ///< Of one sample.
   double recovery_seconds = 0;
-  std::map<std::string, double> phase_ms;  ///< "prune", "weights", "calibration", "qdq", "recovery", "size".
+  std::map<std::string, double>
+      phase_ms;  ///< "prune", "weights", "calibration", "qdq", "recovery", "size".
 };
 
 /// Applies a plan: channels go, then single weights, then weights are rounded, activation ranges
@@ -41,8 +42,8 @@ struct CompressedModel {
 ///
 /// Errors:   invalid_argument: a layer that the model doesn't have (and the nearest one), tied
 ///           layers with different ratios, channels that can't go (and why), 8-bit activations
-///           without calibration. unimplemented: a value of the plan that this build doesn't do (and
-///           what it does).
+///           without calibration. unimplemented: a value of the plan that this build doesn't do
+///           (and what it does).
 [[nodiscard]] Result<CompressedModel> compress(const PreparedModel& model,
                                                const CompressionPlan& plan,
                                                Calibration* calibration);

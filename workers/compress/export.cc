@@ -30,7 +30,8 @@ struct IntegerBias {
   std::vector<float> scales;
 };
 
-IntegerBias integer_bias(const Tensor& bias, float input_scale, const std::vector<float>& weight_scales) {
+IntegerBias integer_bias(const Tensor& bias, float input_scale,
+                         const std::vector<float>& weight_scales) {
   IntegerBias out;
   const auto source = bias.as<float>();
   for (const float scale : weight_scales) {
@@ -60,19 +61,20 @@ Result<Graph> to_standard_onnx(const CompressedModel& model,
       const auto input = scales_behind(model.graph, node.inputs[0], false);
       const auto weights = scales_behind(model.graph, node.inputs[1], true);
       const Tensor* constant = out.constant(weights_of(model.graph, node));
-      const std::int64_t channels = constant == nullptr ? 0 : output_channels(node, constant->shape());
+      const std::int64_t channels =
+          constant == nullptr ? 0 : output_channels(node, constant->shape());
       const bool plain_gemm = node.real("alpha", 1.0F) == 1.0F && node.real("beta", 1.0F) == 1.0F;
       if (input.size() == 1 && !weights.empty() && bias->elements() == channels && plain_gemm) {
         IntegerBias integers = integer_bias(*bias, input[0], weights);
         if (!integers.values.empty()) {
           const std::string stem = node.name + ".bias";
           const std::string values = out.fresh_name(stem + ".integers");
-          out.initializers[values] =
-              Tensor::of(graph::DType::kS32, {channels}, integers.values);
+          out.initializers[values] = Tensor::of(graph::DType::kS32, {channels}, integers.values);
           const std::string scale = out.fresh_name(stem + ".scale");
-          const graph::Shape shape = integers.scales.size() == 1 && channels != 1
-                                         ? graph::Shape{}
-                                         : graph::Shape{static_cast<std::int64_t>(integers.scales.size())};
+          const graph::Shape shape =
+              integers.scales.size() == 1 && channels != 1
+                  ? graph::Shape{}
+                  : graph::Shape{static_cast<std::int64_t>(integers.scales.size())};
           out.initializers[scale] = Tensor::f32(shape, integers.scales);
           Node dequantize;
           dequantize.name = out.fresh_name(stem + ".dequantize");
@@ -80,13 +82,15 @@ Result<Graph> to_standard_onnx(const CompressedModel& model,
           dequantize.inputs = {values, scale};
           dequantize.outputs = {out.fresh_name(stem + ".dequantized")};
           if (!shape.empty()) dequantize.attributes["axis"] = std::int64_t{0};
-          out.values[dequantize.outputs[0]] = {dequantize.outputs[0], graph::DType::kF32, {channels}};
+          out.values[dequantize.outputs[0]] = {
+              dequantize.outputs[0], graph::DType::kF32, {channels}};
           node.inputs[2] = dequantize.outputs[0];
           nodes.push_back(std::move(dequantize));
         }
       }
     }
-    std::erase_if(node.attributes, [](const auto& item) { return item.first.starts_with("kerf_"); });
+    std::erase_if(node.attributes,
+                  [](const auto& item) { return item.first.starts_with("kerf_"); });
     nodes.push_back(std::move(node));
   }
   out.nodes = std::move(nodes);

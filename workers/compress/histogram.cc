@@ -68,7 +68,8 @@ bool ValueStatistics::add(std::span<const float> values, std::int64_t sample_cou
   zeros += zero_count;
   count += static_cast<std::int64_t>(values.size());
 
-  const std::size_t size = sample_count > 0 ? values.size() / static_cast<std::size_t>(sample_count) : 0;
+  const std::size_t size =
+      sample_count > 0 ? values.size() / static_cast<std::size_t>(sample_count) : 0;
   if (sum.empty()) sum.assign(size, 0.0);
   if (size == sum.size()) {
     for (std::int64_t s = 0; s < sample_count; ++s) {

@@ -21,7 +21,7 @@ struct ValueStatistics {
   double max = 0;
   std::int64_t count = 0;  ///< Elements seen, zeros included.
   std::int64_t zeros = 0;
-  double bin_width = 0;    ///< 0 as long as only zeros were seen.
+  double bin_width = 0;  ///< 0 as long as only zeros were seen.
   std::vector<std::int64_t> positive;
   std::vector<std::int64_t> negative;
   graph::Shape sample_shape;  ///< Shape without the first dimension.

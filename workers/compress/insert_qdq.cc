@@ -78,7 +78,8 @@ Node weights_node(Graph& graph, Names& names, const Node& layer, const Quantized
   const std::string zero = names.make(weights + ".zero_point");
   const bool per_channel = how.weights.scales.size() > 1;
   const graph::Shape shape =
-      per_channel ? graph::Shape{static_cast<std::int64_t>(how.weights.scales.size())} : graph::Shape{};
+      per_channel ? graph::Shape{static_cast<std::int64_t>(how.weights.scales.size())}
+                  : graph::Shape{};
   graph.initializers[values] = how.weights.values;
   graph.initializers[scale] = Tensor::f32(shape, how.weights.scales);
   graph.initializers[zero] = zero_points(DType::kS8, shape, 0);

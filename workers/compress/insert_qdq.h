@@ -19,12 +19,13 @@ struct QuantizedLayer {
 
 /// Puts QuantizeLinear and DequantizeLinear into an f32 graph: plain ONNX, with no other op.
 ///
-/// Weights:  DequantizeLinear(s8 constant, scale, s8 zeros) with the attribute kerf_bits; one for all
+/// Weights:  DequantizeLinear(s8 constant, scale, s8 zeros) with the attribute kerf_bits; one for
+/// all
 ///           layers that share a constant and its quantization.
 /// Values:   one pair a value that an integer layer reads, right behind its producer. Layers that
-///           aren't integer layers go on reading the f32 value; where there are none, everything else
-///           (Add, pools, Concat …) reads the dequantized one, so that only integers need to exist.
-///           Graph outputs stay f32 values.
+///           aren't integer layers go on reading the f32 value; where there are none, everything
+///           else (Add, pools, Concat …) reads the dequantized one, so that only integers need to
+///           exist. Graph outputs stay f32 values.
 /// Needs:    a range for each value that an integer layer reads.
 /// Errors:   invalid_argument naming a layer that the graph doesn't have.
 [[nodiscard]] Result<graph::Graph> insert_qdq(const graph::Graph& graph,

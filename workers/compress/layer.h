@@ -12,8 +12,8 @@ namespace kerf::compress {
 /// Gemm, 1 for ConvTranspose, Gemm and MatMul.
 [[nodiscard]] std::size_t output_channel_axis(const graph::Node& layer);
 
-/// The name of a layer's weights: its input 1, or the constant behind that input's DequantizeLinear.
-/// Empty where the node is no layer.
+/// The name of a layer's weights: its input 1, or the constant behind that input's
+/// DequantizeLinear. Empty where the node is no layer.
 [[nodiscard]] std::string weights_of(const graph::Graph& graph, const graph::Node& layer);
 
 /// Number of output channels of a layer with weights of this shape.

@@ -33,7 +33,8 @@ void absorb_gemm_factors(Graph& graph) {
       const float factor = node.real(attribute, 1.0F);
       const bool present = node.has_input(input);
       const Tensor* constant = present ? graph.constant(node.inputs[input]) : nullptr;
-      if (factor == 1.0F || (present && (constant == nullptr || constant->dtype() != DType::kF32))) return;
+      if (factor == 1.0F || (present && (constant == nullptr || constant->dtype() != DType::kF32)))
+        return;
       if (present) {
         Tensor scaled = *constant;
         for (float& value : scaled.mutable_as<float>()) value *= factor;
@@ -51,8 +52,8 @@ Result<void> check_finite(const std::string& layer, const std::string& what, con
   const auto values = tensor.as<float>();
   for (std::size_t i = 0; i < values.size(); ++i) {
     if (!std::isfinite(values[i])) {
-      return invalid_argument("layer '" + layer + "': element " + std::to_string(i) + " of its " + what +
-                              " is not finite");
+      return invalid_argument("layer '" + layer + "': element " + std::to_string(i) + " of its " +
+                              what + " is not finite");
     }
   }
   return {};
@@ -84,7 +85,9 @@ void add_choices(const Node& node, const Tensor& weights, bool quantized, LayerI
 
 }  // namespace
 
-Result<PreparedModel> prepare(Graph read) { return prepare(std::move(read), engine::PassOptions{}); }
+Result<PreparedModel> prepare(Graph read) {
+  return prepare(std::move(read), engine::PassOptions{});
+}
 
 Result<PreparedModel> prepare(Graph read, const engine::PassOptions& options) {
   PreparedModel out;
@@ -101,7 +104,8 @@ Result<PreparedModel> prepare(Graph read, const engine::PassOptions& options) {
     info.inputs.push_back({input.name, std::string(graph::to_string(input.dtype)), input.shape});
   }
   for (const graph::ValueInfo& output : graph.outputs) {
-    info.outputs.push_back({output.name, std::string(graph::to_string(output.dtype)), output.shape});
+    info.outputs.push_back(
+        {output.name, std::string(graph::to_string(output.dtype)), output.shape});
   }
   std::set<std::string> counted;
   for (const Node& node : graph.nodes) {
@@ -125,10 +129,12 @@ Result<PreparedModel> prepare(Graph read, const engine::PassOptions& options) {
       if (counted.insert(node.inputs[2]).second) info.params += bias->elements();
     }
     add_choices(node, weights, quantized, layer);
-    if (const auto group = out.channels.group_of.find(node.name); group != out.channels.group_of.end()) {
+    if (const auto group = out.channels.group_of.find(node.name);
+        group != out.channels.group_of.end()) {
       layer.prune_group = group->second;
       layer.prune_structures.insert(layer.prune_structures.begin(), "channel");
-    } else if (const auto why = out.channels.stays.find(node.name); why != out.channels.stays.end()) {
+    } else if (const auto why = out.channels.stays.find(node.name);
+               why != out.channels.stays.end()) {
       layer.channels_stay_because = why->second;
     }
     info.macs += layer.macs;

@@ -14,9 +14,9 @@ namespace kerf::compress {
 
 /// A model that is ready to compress, and what `kerf inspect` says of it.
 struct PreparedModel {
-  graph::Graph graph;     ///< Simplified, f32, shapes inferred; layers keep their node names.
-  ModelInfo info;         ///< LayerInfo.kernel is empty: only a compiled executor knows it.
-  ChannelGroups channels; ///< Which output channels may go, and what goes with them.
+  graph::Graph graph;      ///< Simplified, f32, shapes inferred; layers keep their node names.
+  ModelInfo info;          ///< LayerInfo.kernel is empty: only a compiled executor knows it.
+  ChannelGroups channels;  ///< Which output channels may go, and what goes with them.
 };
 
 /// Simplifies a graph that was read and describes its layers.

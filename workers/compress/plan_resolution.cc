@@ -24,8 +24,10 @@ class Where {
   Json star_ = Json::object();
 };
 
-Error not_available(const std::string& where, const std::string& value, const std::string& available) {
-  return unimplemented(where + ": " + value + " is not available in this build; available: " + available);
+Error not_available(const std::string& where, const std::string& value,
+                    const std::string& available) {
+  return unimplemented(where + ": " + value +
+                       " is not available in this build; available: " + available);
 }
 
 std::string quoted(const std::string& text) { return "\"" + text + "\""; }
@@ -65,19 +67,23 @@ Result<void> check_precision(const std::string& name, const LayerPlan& layer, co
     return not_available(where(name, "weight_bits"), "\"ternary\"", "32, 16, 8…2");
   }
   if (layer.weight_bits == 1) return not_available(where(name, "weight_bits"), "1", "32, 16, 8…2");
-  if (layer.activation_bits == 1) return not_available(where(name, "activation_bits"), "1", "32, 16, 8");
+  if (layer.activation_bits == 1)
+    return not_available(where(name, "activation_bits"), "1", "32, 16, 8");
   if (layer.weight_bits > 8) return {};
   if (layer.activation_bits == 16) {
     return not_available(where(name, "activation_bits"), "16 with integer weights", "32, 8");
   }
   if (layer.activation_bits == 8 && layer.activation_range != "static") {
-    return not_available(where(name, "activation_range"), quoted(layer.activation_range), "\"static\"");
+    return not_available(where(name, "activation_range"), quoted(layer.activation_range),
+                         "\"static\"");
   }
   if (layer.granularity != "channel" && layer.granularity != "tensor") {
-    return not_available(where(name, "granularity"), quoted(layer.granularity), "\"channel\", \"tensor\"");
+    return not_available(where(name, "granularity"), quoted(layer.granularity),
+                         "\"channel\", \"tensor\"");
   }
   if (!layer.symmetric && layer.activation_bits == 32) {
-    return not_available(where(name, "symmetric"), "false for weights (activation_bits is 32)", "true");
+    return not_available(where(name, "symmetric"), "false for weights (activation_bits is 32)",
+                         "true");
   }
   if (layer.rounding != "nearest") {
     return not_available(where(name, "rounding"), quoted(layer.rounding), "\"nearest\"");
@@ -90,10 +96,12 @@ Result<void> check_techniques(const std::string& name, const LayerPlan& layer, c
     return not_available(where(name, "rank"), canonical_text(Json(layer.rank.share)), "1");
   }
   if (layer.codebook.entries > 0) {
-    return not_available(where(name, "codebook"), std::to_string(layer.codebook.entries), "no codebook");
+    return not_available(where(name, "codebook"), std::to_string(layer.codebook.entries),
+                         "no codebook");
   }
   if (layer.prune.ratio > 0 && layer.prune.score != "l1" && layer.prune.score != "l2") {
-    return not_available(where(name, "prune") + ".score", quoted(layer.prune.score), "\"l1\", \"l2\"");
+    return not_available(where(name, "prune") + ".score", quoted(layer.prune.score),
+                         "\"l1\", \"l2\"");
   }
   return {};
 }
@@ -106,10 +114,11 @@ Result<void> fit_to_layer(const LayerInfo& info, const CompressionPlan& plan, co
   if (!weights_fit || !activations_fit) {
     const std::string key = weights_fit ? "activation_bits" : "weight_bits";
     if (plan.names_key(info.name, key)) {
-      return invalid_argument(where(info.name, key) + ": " +
-                              std::to_string(weights_fit ? layer.activation_bits : layer.weight_bits) +
-                              "; layer '" + info.name + "' (" + info.op + ") takes " +
-                              list(weights_fit ? info.activation_bits : info.weight_bits));
+      return invalid_argument(
+          where(info.name, key) + ": " +
+          std::to_string(weights_fit ? layer.activation_bits : layer.weight_bits) + "; layer '" +
+          info.name + "' (" + info.op + ") takes " +
+          list(weights_fit ? info.activation_bits : info.weight_bits));
     }
     layer.weight_bits = 32;
     layer.activation_bits = 32;
@@ -118,8 +127,8 @@ Result<void> fit_to_layer(const LayerInfo& info, const CompressionPlan& plan, co
       std::find(info.prune_structures.begin(), info.prune_structures.end(), "unstructured") ==
           info.prune_structures.end()) {
     if (plan.names_key(info.name, "prune")) {
-      return invalid_argument(where(info.name, "prune") + ": the weights of layer '" + info.name + "' (" +
-                              info.op + ") can't be pruned");
+      return invalid_argument(where(info.name, "prune") + ": the weights of layer '" + info.name +
+                              "' (" + info.op + ") can't be pruned");
     }
     layer.prune.ratio = 0;
   }
@@ -137,25 +146,32 @@ bool ResolvedPlan::needs_ranges() const {
                      [](const auto& layer) { return layer.second.runs_as_integers(); });
 }
 
-bool ResolvedPlan::corrects_biases() const {
-  return bias_correction && std::any_of(layers.begin(), layers.end(), [&](const auto& layer) {
-           return layer.second.weight_bits <= 8 || prunes_single_weights(layer.second);
-         });
+bool ResolvedPlan::prunes() const {
+  return !channels.empty() || global_channels ||
+         std::any_of(layers.begin(), layers.end(),
+                     [&](const auto& layer) { return prunes_single_weights(layer.second); });
 }
 
-std::string ResolvedPlan::channel_variant() const {
-  Json out = Json::object();
-  for (const auto& [group, pruning] : channels) out["channels"][group] = {pruning.ratio, pruning.score};
-  if (global_channels) out["global"] = *global_channels;
-  return out.empty() ? std::string() : canonical_text(out);
+bool ResolvedPlan::corrects_biases() const {
+  return bias_correction &&
+         (prunes() || std::any_of(layers.begin(), layers.end(),
+                                  [](const auto& layer) { return layer.second.weight_bits <= 8; }));
 }
 
 std::string ResolvedPlan::variant() const {
+  if (!prunes()) return {};
   Json out = Json::object();
-  for (const auto& [name, layer] : layers) {
-    if (prunes_single_weights(layer)) out["weights"][name] = {layer.prune.structure, layer.prune.ratio};
+  for (const auto& [group, pruning] : channels) {
+    out["channels"][group] = {pruning.ratio, pruning.score};
   }
-  return channel_variant() + (out.empty() ? std::string() : canonical_text(out));
+  if (global_channels) out["global"] = *global_channels;
+  for (const auto& [name, layer] : layers) {
+    if (prunes_single_weights(layer)) {
+      out["weights"][name] = {layer.prune.structure, layer.prune.ratio};
+    }
+  }
+  out["bias_correction"] = bias_correction;
+  return canonical_text(out);
 }
 
 Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionPlan& plan) {

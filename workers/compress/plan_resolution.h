@@ -19,22 +19,24 @@ struct ResolvedPlan {
   std::optional<double> global_channels;                  ///< One ratio for all other groups.
   bool bias_correction = false;
 
-  [[nodiscard]] bool needs_ranges() const;      ///< Some layer runs on integers.
-  [[nodiscard]] bool corrects_biases() const;   ///< Some layer's weights change and it is wanted.
+  [[nodiscard]] bool needs_ranges() const;     ///< Some layer runs on integers.
+  [[nodiscard]] bool corrects_biases() const;  ///< Some layer's weights change and it is wanted.
   [[nodiscard]] bool prunes_single_weights(const LayerPlan& layer) const;
 
+  [[nodiscard]] bool prunes() const;  ///< Channels or single weights go somewhere.
+
   /// Says what was pruned, and nothing else: equal for plans with the same pruned f32 graph; empty
-  /// where nothing is. channel_variant() is for the graph whose single weights are all there still.
+  /// where nothing is.
   [[nodiscard]] std::string variant() const;
-  [[nodiscard]] std::string channel_variant() const;
 };
 
 /// Puts a plan and a model together.
 ///
-/// What a layer's own entry asks for must be possible; what "*" or `global` ask for and a layer can't
-/// do leaves that layer as it is (weights in f32, channels there).
+/// What a layer's own entry asks for must be possible; what "*" or `global` ask for and a layer
+/// can't do leaves that layer as it is (weights in f32, channels there).
 ///
 /// Errors:   invalid_argument, unimplemented; see compress().
-[[nodiscard]] Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionPlan& plan);
+[[nodiscard]] Result<ResolvedPlan> resolve_plan(const PreparedModel& model,
+                                                const CompressionPlan& plan);
 
 }  // namespace kerf::compress

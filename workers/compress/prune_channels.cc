@@ -55,7 +55,8 @@ std::vector<double> relative_norms(const Node& node, const Tensor& weights, bool
   const std::size_t axis = output_channel_axis(node);
   const auto rows = static_cast<std::size_t>(weights.dim(axis));
   std::size_t inner = 1;
-  for (std::size_t i = axis + 1; i < weights.rank(); ++i) inner *= static_cast<std::size_t>(weights.dim(i));
+  for (std::size_t i = axis + 1; i < weights.rank(); ++i)
+    inner *= static_cast<std::size_t>(weights.dim(i));
   std::vector<double> norms(rows, 0.0);
   const auto values = weights.as<float>();
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -149,8 +150,10 @@ std::vector<bool> choose_channels(const Graph& graph, const ChannelGroups& group
         return score[static_cast<std::size_t>(a)] > score[static_cast<std::size_t>(b)];
       });
       const auto count = static_cast<double>(block.size());
-      const auto stay = static_cast<std::size_t>(std::max(1.0, std::round((1.0 - spec.ratio) * count)));
-      for (std::size_t i = stay; i < block.size(); ++i) keep[static_cast<std::size_t>(block[i])] = false;
+      const auto stay =
+          static_cast<std::size_t>(std::max(1.0, std::round((1.0 - spec.ratio) * count)));
+      for (std::size_t i = stay; i < block.size(); ++i)
+        keep[static_cast<std::size_t>(block[i])] = false;
     }
   }
   return keep;

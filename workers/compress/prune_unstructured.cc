@@ -12,7 +12,8 @@ using graph::Tensor;
 Tensor prune_by_magnitude(const Tensor& weights, double ratio) {
   Tensor out = weights;
   const auto values = out.mutable_as<float>();
-  const auto count = static_cast<std::size_t>(std::llround(ratio * static_cast<double>(values.size())));
+  const auto count =
+      static_cast<std::size_t>(std::llround(ratio * static_cast<double>(values.size())));
   if (count == 0) return out;
   std::vector<std::uint32_t> order(values.size());
   std::iota(order.begin(), order.end(), 0U);
@@ -34,7 +35,8 @@ Tensor prune_n_of_m(const Tensor& weights, std::size_t axis, int n, int m) {
   const auto values = out.mutable_as<float>();
   const auto length = static_cast<std::size_t>(weights.dim(axis));
   std::size_t inner = 1;
-  for (std::size_t i = axis + 1; i < weights.rank(); ++i) inner *= static_cast<std::size_t>(weights.dim(i));
+  for (std::size_t i = axis + 1; i < weights.rank(); ++i)
+    inner *= static_cast<std::size_t>(weights.dim(i));
   const std::size_t outer = length * inner == 0 ? 0 : values.size() / (length * inner);
   std::vector<std::size_t> group;
   for (std::size_t o = 0; o < outer; ++o) {
@@ -46,7 +48,8 @@ Tensor prune_n_of_m(const Tensor& weights, std::size_t axis, int n, int m) {
         std::stable_sort(group.begin(), group.end(), [&](std::size_t a, std::size_t b) {
           return std::fabs(values[a]) > std::fabs(values[b]);
         });
-        for (std::size_t i = static_cast<std::size_t>(n); i < group.size(); ++i) values[group[i]] = 0.0F;
+        for (std::size_t i = static_cast<std::size_t>(n); i < group.size(); ++i)
+          values[group[i]] = 0.0F;
       }
     }
   }

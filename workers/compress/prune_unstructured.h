@@ -18,10 +18,12 @@ namespace kerf::compress {
 /// Keeps n of each m weights that follow one another along the input axis.
 ///
 /// Shapes:   axis: of the input channels (1 for Conv and a transposed Gemm, else 0).
-/// Maths:    of each group those of the largest |w| stay, of equal ones the lower index; a last group
+/// Maths:    of each group those of the largest |w| stay, of equal ones the lower index; a last
+/// group
 ///           of fewer than m keeps at most n.
 /// Source:   Mishra et al. 2021, arXiv:2104.08378 (2:4).
-[[nodiscard]] graph::Tensor prune_n_of_m(const graph::Tensor& weights, std::size_t axis, int n, int m);
+[[nodiscard]] graph::Tensor prune_n_of_m(const graph::Tensor& weights, std::size_t axis, int n,
+                                         int m);
 
 /// n and m of a structure "n:m"; m = 0 where it is none.
 struct NOfM {

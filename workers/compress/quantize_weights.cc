@@ -21,7 +21,7 @@ inline float round_even(float x) {
 
 /// The elements of one scale lie in runs of `inner` elements, `stride` apart.
 struct Slices {
-  std::size_t count;   // of scales
+  std::size_t count;  // of scales
   std::size_t inner;
   std::size_t stride;  // elements between the runs of one scale
   std::size_t runs;
@@ -32,7 +32,8 @@ Slices slices_of(const Tensor& weights, std::size_t axis, bool per_channel) {
   if (!per_channel || weights.rank() == 0) return {1, total, total, 1};
   const auto rows = static_cast<std::size_t>(weights.dim(axis));
   std::size_t inner = 1;
-  for (std::size_t i = axis + 1; i < weights.rank(); ++i) inner *= static_cast<std::size_t>(weights.dim(i));
+  for (std::size_t i = axis + 1; i < weights.rank(); ++i)
+    inner *= static_cast<std::size_t>(weights.dim(i));
   const std::size_t stride = rows * inner;
   return {rows, inner, stride, stride == 0 ? 0 : total / stride};
 }
@@ -84,7 +85,8 @@ float best_threshold(std::span<const float> magnitudes, float largest, float top
 }
 
 float threshold_of(std::vector<float>& magnitudes, const std::string& range, float top) {
-  const float largest = magnitudes.empty() ? 0.0F : *std::max_element(magnitudes.begin(), magnitudes.end());
+  const float largest =
+      magnitudes.empty() ? 0.0F : *std::max_element(magnitudes.begin(), magnitudes.end());
   if (largest == 0.0F || range == "minmax") return largest;
   if (range == "percentile") {
     const float threshold = percentile(magnitudes, kPercentile);
@@ -103,7 +105,8 @@ float percentile(std::vector<float>& values, double p) {
   std::nth_element(values.begin(), nth, values.end());
   if (below + 1 >= values.size()) return *nth;
   const float above = *std::min_element(nth + 1, values.end());
-  return static_cast<float>(*nth + (place - static_cast<double>(below)) * (static_cast<double>(above) - *nth));
+  return static_cast<float>(*nth + (place - static_cast<double>(below)) *
+                                       (static_cast<double>(above) - *nth));
 }
 
 Result<QuantizedWeights> quantize_weights(const Tensor& weights, std::size_t axis,
@@ -125,7 +128,8 @@ Result<QuantizedWeights> quantize_weights(const Tensor& weights, std::size_t axi
     magnitudes.reserve(slices.runs * slices.inner);
     for (std::size_t r = 0; r < slices.runs; ++r) {
       const std::size_t begin = r * slices.stride + c * slices.inner;
-      for (std::size_t i = begin; i < begin + slices.inner; ++i) magnitudes.push_back(std::fabs(source[i]));
+      for (std::size_t i = begin; i < begin + slices.inner; ++i)
+        magnitudes.push_back(std::fabs(source[i]));
     }
     const float threshold = threshold_of(magnitudes, how.range, top);
     float scale = 1.0F;

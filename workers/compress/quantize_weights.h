@@ -24,11 +24,13 @@ struct QuantizedWeights {
 ///
 /// Shapes:   `axis`: that of the output channels.
 /// Units:    real = scale · integer.
-/// Maths:    q = clamp(round(w / s), −Q, Q), ties to even, Q = 2^(bits−1) − 1, s = T / Q. The threshold
+/// Maths:    q = clamp(round(w / s), −Q, Q), ties to even, Q = 2^(bits−1) − 1, s = T / Q. The
+/// threshold
 ///           T of each scale's weights:
 ///           minmax      max |w|
 ///           percentile  the 99.9th percentile of |w| (linear between order statistics)
-///           mse         the T that minimises Σ (w − s·q)², searched on 48 points between max |w| / 20
+///           mse         the T that minimises Σ (w − s·q)², searched on 48 points between max |w| /
+///           20
 ///                       and max |w|, then on 16 around the best
 ///           entropy     as mse: a divergence of histograms needs more elements than a channel has
 ///           Weights that are all zero get scale 1; scales aren't below the least normal float.
@@ -36,7 +38,8 @@ struct QuantizedWeights {
 /// Cost:     minmax two passes; mse 66.
 /// Source:   Wu et al. 2020, arXiv:2004.09602 (symmetric, per channel, −2^(bits−1) stays unused);
 ///           Banner et al. 2019, arXiv:1810.05723 (clipping that minimises the squared error).
-[[nodiscard]] Result<QuantizedWeights> quantize_weights(const graph::Tensor& weights, std::size_t axis,
+[[nodiscard]] Result<QuantizedWeights> quantize_weights(const graph::Tensor& weights,
+                                                        std::size_t axis,
                                                         const WeightQuantization& how);
 
 /// scale · integer, as f32.

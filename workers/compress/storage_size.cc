@@ -77,11 +77,13 @@ std::int64_t storage_size(const Graph& graph) {
   std::int64_t size = 64;
   for (const Node& node : graph.nodes) {
     if (node.op == "DequantizeLinear" && node.has_input(0)) {
-      if (const auto stored = node.integer("kerf_bits", 0); stored > 0) bits[node.inputs[0]] = stored;
+      if (const auto stored = node.integer("kerf_bits", 0); stored > 0)
+        bits[node.inputs[0]] = stored;
     }
     if ((node.op == "DequantizeLinear" || node.op == "QuantizeLinear") && node.has_input(2)) {
       const Tensor* zero = graph.constant(node.inputs[2]);
-      if (zero != nullptr && (zero->rank() == 0 || non_zeros(*zero) == 0)) free.insert(node.inputs[2]);
+      if (zero != nullptr && (zero->rank() == 0 || non_zeros(*zero) == 0))
+        free.insert(node.inputs[2]);
     }
     if (node.text("kerf_precision", "") == "bf16") bits[weights_of(graph, node)] = 16;
     size += 8 + 4 * static_cast<std::int64_t>(node.inputs.size() + node.outputs.size());
@@ -96,7 +98,8 @@ std::int64_t storage_size(const Graph& graph) {
     size += tensor_size(tensor, stored != bits.end() ? stored->second : bits_of(tensor.dtype()));
   }
   const auto port_size = [](const graph::ValueInfo& port) {
-    return 4 + static_cast<std::int64_t>(port.name.size()) + 8 * static_cast<std::int64_t>(port.shape.size());
+    return 4 + static_cast<std::int64_t>(port.name.size()) +
+           8 * static_cast<std::int64_t>(port.shape.size());
   };
   for (const graph::ValueInfo& input : graph.inputs) size += port_size(input);
   for (const graph::ValueInfo& output : graph.outputs) size += port_size(output);

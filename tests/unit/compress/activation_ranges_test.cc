@@ -43,7 +43,8 @@ double rounding_error(const std::vector<float>& values, const ActivationRange& r
   const double high = range.dtype == graph::DType::kU8 ? 255 : 127;
   double sum = 0;
   for (const float value : values) {
-    const double q = std::clamp(std::nearbyint(value / static_cast<double>(range.scale)) + range.zero_point, low, high);
+    const double q = std::clamp(
+        std::nearbyint(value / static_cast<double>(range.scale)) + range.zero_point, low, high);
     sum += std::pow(value - static_cast<double>(range.scale) * (q - range.zero_point), 2);
   }
   return sum / static_cast<double>(values.size());
@@ -53,22 +54,28 @@ TEST(Histogram, CountsEveryElementOnceWhateverTheOrder) {
   Numbers numbers(1);
   std::vector<float> values(3000);
   for (float& value : values) value = numbers.normal() * 3;
-  std::sort(values.begin(), values.end(), [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+  std::sort(values.begin(), values.end(),
+            [](float a, float b) { return std::fabs(a) < std::fabs(b); });
   ValueStatistics statistics;  // growing: the smallest come first
   for (std::size_t i = 0; i < values.size(); i += 100) {
     ASSERT_TRUE(statistics.add(std::span(values).subspan(i, 100), 1));
   }
   EXPECT_EQ(statistics.count, 3000);
-  EXPECT_FLOAT_EQ(static_cast<float>(statistics.min), *std::min_element(values.begin(), values.end()));
-  EXPECT_FLOAT_EQ(static_cast<float>(statistics.max), *std::max_element(values.begin(), values.end()));
-  const auto total = std::accumulate(statistics.positive.begin(), statistics.positive.end(), std::int64_t{0}) +
-                     std::accumulate(statistics.negative.begin(), statistics.negative.end(), std::int64_t{0});
+  EXPECT_FLOAT_EQ(static_cast<float>(statistics.min),
+                  *std::min_element(values.begin(), values.end()));
+  EXPECT_FLOAT_EQ(static_cast<float>(statistics.max),
+                  *std::max_element(values.begin(), values.end()));
+  const auto total =
+      std::accumulate(statistics.positive.begin(), statistics.positive.end(), std::int64_t{0}) +
+      std::accumulate(statistics.negative.begin(), statistics.negative.end(), std::int64_t{0});
   EXPECT_EQ(total + statistics.zeros, 3000);
   // Each bin holds what lies in it, up to one bin of rounding at its edges.
   for (const std::size_t bin : {100U, 700U, 1500U}) {
     const double edge = statistics.bin_width * static_cast<double>(bin);
-    const auto below = std::accumulate(statistics.positive.begin(), statistics.positive.begin() + bin, std::int64_t{0});
-    const auto expected = std::count_if(values.begin(), values.end(), [&](float v) { return v > 0 && v < edge; });
+    const auto below = std::accumulate(statistics.positive.begin(),
+                                       statistics.positive.begin() + bin, std::int64_t{0});
+    const auto expected =
+        std::count_if(values.begin(), values.end(), [&](float v) { return v > 0 && v < edge; });
     EXPECT_NEAR(static_cast<double>(below), static_cast<double>(expected), 12);
   }
 }
@@ -113,8 +120,9 @@ TEST(ChooseRange, ConstantZeroAndTinyValuesGiveUsableScales) {
   for (const std::string range : {"minmax", "percentile", "entropy", "mse"}) {
     for (const bool symmetric : {true, false}) {
       EXPECT_EQ(choose_range(statistics_of({0, 0, 0}), range, symmetric), ActivationRange{});
-      for (const float value : {std::numeric_limits<float>::denorm_min(), -std::numeric_limits<float>::denorm_min(),
-                                std::numeric_limits<float>::max(), -std::numeric_limits<float>::max(), 3.0F}) {
+      for (const float value :
+           {std::numeric_limits<float>::denorm_min(), -std::numeric_limits<float>::denorm_min(),
+            std::numeric_limits<float>::max(), -std::numeric_limits<float>::max(), 3.0F}) {
         const auto got = choose_range(statistics_of({value, value, 0}), range, symmetric);
         EXPECT_TRUE(std::isfinite(got.scale)) << range << value;
         EXPECT_GE(got.scale, std::numeric_limits<float>::min()) << range << value;
@@ -135,7 +143,8 @@ TEST(ChooseRange, PercentileIsTheSortedOneWithinABin) {
     const double low = sorted[static_cast<std::size_t>(0.9999 * 50000) - 2];
     const double high = sorted[static_cast<std::size_t>(0.9999 * 50000) + 1];
     const auto range = choose_range(statistics, "percentile", true);
-    const double threshold = static_cast<double>(range.scale) * (range.dtype == graph::DType::kU8 ? 255 : 127);
+    const double threshold =
+        static_cast<double>(range.scale) * (range.dtype == graph::DType::kU8 ? 255 : 127);
     EXPECT_GE(threshold, low - statistics.bin_width);
     EXPECT_LE(threshold, high + statistics.bin_width);
   }

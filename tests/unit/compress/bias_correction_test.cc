@@ -24,7 +24,8 @@ std::vector<double> channel_means(const Tensor& tensor, bool matrix) {
   const std::size_t axis = matrix ? tensor.rank() - 1 : 1;
   const auto channels = static_cast<std::size_t>(tensor.dim(axis));
   std::size_t inner = 1;
-  for (std::size_t i = axis + 1; i < tensor.rank(); ++i) inner *= static_cast<std::size_t>(tensor.dim(i));
+  for (std::size_t i = axis + 1; i < tensor.rank(); ++i)
+    inner *= static_cast<std::size_t>(tensor.dim(i));
   std::vector<double> out(channels, 0.0);
   for (std::size_t i = 0; i < values.size(); ++i) out[i / inner % channels] += values[i];
   for (double& value : out) value /= static_cast<double>(values.size() / channels);
@@ -87,7 +88,8 @@ std::vector<Case> cases() {
   }
   for (const bool transposed : {true, false}) {
     GraphBuilder b(7);
-    add(transposed ? "Gemm" : "Gemm, not transposed", b, b.gemm("layer", b.input("x", {16, 9}), 9, 4, transposed));
+    add(transposed ? "Gemm" : "Gemm, not transposed", b,
+        b.gemm("layer", b.input("x", {16, 9}), 9, 4, transposed));
   }
   {
     GraphBuilder b(8);
@@ -114,13 +116,15 @@ TEST(BiasCorrection, ErrorIsExactlyTheMeanDifferenceOfTheOutputs) {
     const auto y = channel_means((*engine::run_reference(c.graph, {c.x}))[0], matrix);
     const auto z = channel_means((*engine::run_reference(rounded, {c.x}))[0], matrix);
     ASSERT_EQ(error->size(), y.size()) << c.name;
-    for (std::size_t o = 0; o < y.size(); ++o) EXPECT_NEAR((*error)[o], z[o] - y[o], 1e-4) << c.name << " " << o;
+    for (std::size_t o = 0; o < y.size(); ++o)
+      EXPECT_NEAR((*error)[o], z[o] - y[o], 1e-4) << c.name << " " << o;
 
     // And taken off the bias, nothing of it is left.
     ASSERT_TRUE(correct_bias(rounded, layer.name, *error)) << c.name;
     ASSERT_TRUE(rounded.check().has_value()) << c.name;
     const auto corrected = channel_means((*engine::run_reference(rounded, {c.x}))[0], matrix);
-    for (std::size_t o = 0; o < y.size(); ++o) EXPECT_NEAR(corrected[o], y[o], 1e-4) << c.name << " " << o;
+    for (std::size_t o = 0; o < y.size(); ++o)
+      EXPECT_NEAR(corrected[o], y[o], 1e-4) << c.name << " " << o;
   }
 }
 
@@ -156,6 +160,16 @@ TEST(BiasCorrection, ImprovesTheSignalToNoiseRatioOfBiasedRounding) {
   EXPECT_GT(sqnr(rounded), plain + 3);
 }
 
+TEST(BiasCorrection, SpreadsReducedWeightsOverTheirOldShape) {
+  // [out 3, in 3]; output 1 and input 2 went.
+  const Tensor whole = Tensor::f32({3, 3}, {1, 2, 3, 4, 5, 6, 7, 8, 9});
+  const Tensor reduced = Tensor::f32({2, 2}, {10, 20, 70, 80});
+  const auto out =
+      spread_weights(whole, reduced, 0, {{0, {true, false, true}}, {1, {true, true, false}}});
+  EXPECT_EQ(out.to_floats(), (std::vector<float>{10, 20, 0, 4, 5, 6, 70, 80, 0}));
+  EXPECT_EQ(spread_weights(whole, whole, 0, {}).to_floats(), whole.to_floats());
+}
+
 TEST(BiasCorrection, NeverWritesWhatIsNotFinite) {
   GraphBuilder b(13);
   Graph graph = (b.gemm("layer", b.input("x", {1, 2}), 2, 2), b.finish({"layer"}));
@@ -175,7 +189,8 @@ TEST(BiasCorrection, BiasOfTwoLayersChangesForOneOnly) {
   const auto bias = graph.initializers.at("a.bias").to_floats();
   ASSERT_TRUE(correct_bias(graph, "b", {1, 2}));
   EXPECT_EQ(graph.initializers.at("a.bias").to_floats(), bias);
-  EXPECT_FLOAT_EQ(graph.initializers.at(find_node(graph, "b")->inputs[2]).to_floats()[1], bias[1] - 2);
+  EXPECT_FLOAT_EQ(graph.initializers.at(find_node(graph, "b")->inputs[2]).to_floats()[1],
+                  bias[1] - 2);
 }
 
 }  // namespace

@@ -13,9 +13,9 @@ namespace kerf::compress {
 namespace {
 
 using testing::GraphBuilder;
+using ::testing::HasSubstr;
 using testing::Numbers;
 using testing::Tensor;
-using ::testing::HasSubstr;
 
 PreparedModel model(std::int64_t batch) {
   GraphBuilder b(31);
@@ -59,7 +59,8 @@ TEST(Calibration, KeepsWhatItHasSeen) {
   const auto first = calibration.statistics(prepared.graph, "", {"r"});
   ASSERT_TRUE(first.has_value());
   for (int i = 0; i < 60; ++i) {  // more variants than are kept
-    ASSERT_TRUE(calibration.statistics(prepared.graph, "variant " + std::to_string(i), {"r"}).has_value());
+    ASSERT_TRUE(
+        calibration.statistics(prepared.graph, "variant " + std::to_string(i), {"r"}).has_value());
   }
   const auto again = calibration.statistics(prepared.graph, "", {"r", "flat"});
   ASSERT_TRUE(again.has_value());

@@ -8,10 +8,10 @@
 namespace kerf::compress {
 namespace {
 
-using testing::GraphBuilder;
-using testing::Tensor;
 using ::testing::ElementsAre;
+using testing::GraphBuilder;
 using ::testing::HasSubstr;
+using testing::Tensor;
 
 const TiedGroup* group_of(const ChannelGroups& groups, const std::string& layer) {
   const auto name = groups.group_of.find(layer);
@@ -144,7 +144,8 @@ TEST(ChannelGroups, SliceOfChannelsHoldsThem) {
 TEST(ChannelGroups, SqueezeAndExcitationTiesTheGateToWhatItGates) {
   GraphBuilder b;
   const auto stem = b.relu("r0", b.conv("stem", b.input("x", {1, 3, 8, 8}), 3, 8));
-  const auto squeezed = b.relu("r1", b.conv("down", b.op("gap", "GlobalAveragePool", {stem}), 8, 2, 1));
+  const auto squeezed =
+      b.relu("r1", b.conv("down", b.op("gap", "GlobalAveragePool", {stem}), 8, 2, 1));
   const auto gate = b.op("gate", "Sigmoid", {b.conv("up", squeezed, 2, 8, 1)});
   b.conv("last", b.op("mul", "Mul", {stem, gate}), 8, 2, 1);
   const ChannelGroups groups = find_channel_groups(b.finish({"last"}));
@@ -165,7 +166,8 @@ TEST(ChannelGroups, SharedWeightsStay) {
   GraphBuilder b;
   const auto stem = b.conv("stem", b.input("x", {1, 3, 8, 8}), 3, 4);
   const auto first = b.conv("first", stem, 4, 4);
-  b.node("second", "Conv", {first, "first.weight", "first.bias"}).attributes = b.graph.nodes.back().attributes;
+  b.node("second", "Conv", {first, "first.weight", "first.bias"}).attributes =
+      b.graph.nodes.back().attributes;
   b.conv("last", "second", 4, 2, 1);
   const ChannelGroups groups = find_channel_groups(b.finish({"last"}));
   EXPECT_THAT(groups.stays.at("first"), HasSubstr("shared with Conv 'second'"));
@@ -213,7 +215,8 @@ TEST(ChannelGroups, ReshapeToRowsWithAComputedBatchIsFollowed) {
   b.concat("target", {"batch", "minus"}, 0);
   b.gemm("fc", b.op("rows", "Reshape", {stem, "target"}), 256, 3);
   const ChannelGroups groups = find_channel_groups(b.finish({"fc"}));
-  EXPECT_NE(group_of(groups, "stem"), nullptr) << (groups.stays.contains("stem") ? groups.stays.at("stem") : "");
+  EXPECT_NE(group_of(groups, "stem"), nullptr)
+      << (groups.stays.contains("stem") ? groups.stays.at("stem") : "");
 }
 
 TEST(ChannelGroups, AskingForTheShapeOfChannelsHoldsThem) {

@@ -13,14 +13,14 @@
 namespace kerf::compress {
 namespace {
 
+using ::testing::AllOf;
 using testing::distance;
 using testing::Graph;
 using testing::GraphBuilder;
+using ::testing::HasSubstr;
 using testing::Node;
 using testing::Numbers;
 using testing::Tensor;
-using ::testing::AllOf;
-using ::testing::HasSubstr;
 
 CompressionPlan plan_of(const std::string& text) {
   const auto json = parse_json(text);
@@ -44,7 +44,9 @@ PreparedModel small_model() {
 
 class CompressTest : public ::testing::Test {
  protected:
-  Result<CompressedModel> run(const std::string& plan) { return compress(model_, plan_of(plan), &calibration_); }
+  Result<CompressedModel> run(const std::string& plan) {
+    return compress(model_, plan_of(plan), &calibration_);
+  }
 
   std::vector<float> outputs(const Graph& graph) {
     const auto out = engine::run_reference(graph, {data_});
@@ -140,7 +142,8 @@ TEST_F(CompressTest, PruningAndEightBitsTakeRangesOfThePrunedModel) {
   const auto out = run(R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 8,
                                             "prune": {"structure": "channel", "ratio": 0.5}}}})");
   ASSERT_TRUE(out.has_value()) << out.error().message;
-  const auto pruned = run(R"({"layers": {"*": {"prune": {"structure": "channel", "ratio": 0.5}}}})");
+  const auto pruned =
+      run(R"({"layers": {"*": {"prune": {"structure": "channel", "ratio": 0.5}}}})");
   const auto values = engine::run_reference_values(pruned->graph, {data_});
   float largest = 0;
   for (const float value : values->at("r3").to_floats()) largest = std::max(largest, value);
@@ -152,7 +155,8 @@ TEST_F(CompressTest, PruningAndEightBitsTakeRangesOfThePrunedModel) {
 }
 
 TEST_F(CompressTest, UnstructuredAndNOfMAreReportedAsSparsity) {
-  const auto out = run(R"({"layers": {"conv1": {"prune": {"structure": "unstructured", "ratio": 0.75}},
+  const auto out =
+      run(R"({"layers": {"conv1": {"prune": {"structure": "unstructured", "ratio": 0.75}},
                                       "conv2": {"weight_bits": 8, "prune": {"structure": "2:4"}}}})");
   ASSERT_TRUE(out.has_value()) << out.error().message;
   EXPECT_NEAR(out->layers[0].sparsity, 0.75, 1e-3);
@@ -162,11 +166,23 @@ TEST_F(CompressTest, UnstructuredAndNOfMAreReportedAsSparsity) {
 
 TEST_F(CompressTest, BiasCorrectionImprovesLowBitWeights) {
   const auto plain = run(R"({"layers": {"*": {"weight_bits": 3}}})");
-  const auto corrected = run(R"({"global": {"recovery": "bias_correction"}, "layers": {"*": {"weight_bits": 3}}})");
+  const auto corrected =
+      run(R"({"global": {"recovery": "bias_correction"}, "layers": {"*": {"weight_bits": 3}}})");
   ASSERT_TRUE(corrected.has_value()) << corrected.error().message;
   EXPECT_GT(sqnr_db(corrected->graph), sqnr_db(plain->graph));
   EXPECT_GT(corrected->recovery_seconds, 0);
   EXPECT_EQ(plain->recovery_seconds, 0);
+}
+
+TEST_F(CompressTest, BiasCorrectionPutsTheMeanOfRemovedChannelsBack) {
+  const std::string prune =
+      R"("layers": {"*": {"prune": {"structure": "channel", "ratio": 0.25}}}})";
+  const auto plain = run("{" + prune);
+  const auto corrected = run(R"({"global": {"recovery": "bias_correction"}, )" + prune);
+  ASSERT_TRUE(corrected.has_value()) << corrected.error().message;
+  EXPECT_EQ(corrected->graph.constant("conv2.weight")->shape(),
+            plain->graph.constant("conv2.weight")->shape());
+  EXPECT_GT(sqnr_db(corrected->graph), sqnr_db(plain->graph) + 1);
 }
 
 TEST_F(CompressTest, SamePlanGivesTheSameGraphInWhateverOrderPlansCome) {
@@ -193,7 +209,8 @@ TEST_F(CompressTest, GlobalRatioPrunesWithoutNamingLayers) {
 }
 
 TEST_F(CompressTest, ExportRunsTheSame) {
-  const auto out = run(R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 8}, "fc": {"weight_bits": 4}}})");
+  const auto out = run(
+      R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 8}, "fc": {"weight_bits": 4}}})");
   ASSERT_TRUE(out.has_value());
   const auto standard = to_standard_onnx(*out, {});
   ASSERT_TRUE(standard.has_value()) << standard.error().message;
@@ -216,20 +233,26 @@ TEST_F(CompressTest, EightBitActivationsNeedACalibration) {
   EXPECT_EQ(out.error().message, "a plan with 8-bit activations needs --calibration");
   EXPECT_FALSE(needs_calibration(model_, plan_of(R"({"layers": {"conv1": {"weight_bits": 8}}})")));
   EXPECT_TRUE(needs_calibration(
-      model_, plan_of(R"({"global": {"recovery": "bias_correction"}, "layers": {"conv1": {"weight_bits": 8}}})")));
+      model_,
+      plan_of(
+          R"({"global": {"recovery": "bias_correction"}, "layers": {"conv1": {"weight_bits": 8}}})")));
 }
 
 TEST_F(CompressTest, WhatThisBuildDoesNotDoIsSaidInOneLine) {
   const std::vector<std::pair<std::string, std::string>> plans = {
       {R"({"layers": {"conv1": {"weight_bits": 1}}})", "plan.layers.conv1.weight_bits: 1 is not"},
-      {R"({"layers": {"conv1": {"weight_bits": "ternary"}}})", "plan.layers.conv1.weight_bits: \"ternary\""},
-      {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 1}}})", "plan.layers.*.activation_bits: 1"},
-      {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 16}}})", "plan.layers.*.activation_bits: 16"},
+      {R"({"layers": {"conv1": {"weight_bits": "ternary"}}})",
+       "plan.layers.conv1.weight_bits: \"ternary\""},
+      {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 1}}})",
+       "plan.layers.*.activation_bits: 1"},
+      {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 16}}})",
+       "plan.layers.*.activation_bits: 16"},
       {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 8, "activation_range": "dynamic"}}})",
        "plan.layers.*.activation_range: \"dynamic\""},
       {R"({"global": {"granularity": "group:64"}, "layers": {"*": {"weight_bits": 8}}})",
        "plan.global.granularity: \"group:64\""},
-      {R"({"layers": {"conv1": {"weight_bits": 4, "symmetric": false}}})", "plan.layers.conv1.symmetric: false"},
+      {R"({"layers": {"conv1": {"weight_bits": 4, "symmetric": false}}})",
+       "plan.layers.conv1.symmetric: false"},
       {R"({"layers": {"conv1": {"weight_bits": 4, "rounding": "adaptive"}}})",
        "plan.layers.conv1.rounding: \"adaptive\""},
       {R"({"layers": {"fc": {"rank": 0.5}}})", "plan.layers.fc.rank: 0.5"},
@@ -238,7 +261,8 @@ TEST_F(CompressTest, WhatThisBuildDoesNotDoIsSaidInOneLine) {
        "plan.layers.conv1.prune.score: \"taylor\""},
       {R"({"global": {"equalize": true}})", "plan.global.equalize: true"},
       {R"({"global": {"recovery": "distill"}})", "plan.global.recovery: \"distill\""},
-      {R"({"global": {"recovery": ["bias_correction", "reconstruct"]}})", "plan.global.recovery: \"reconstruct\""},
+      {R"({"global": {"recovery": ["bias_correction", "reconstruct"]}})",
+       "plan.global.recovery: \"reconstruct\""},
   };
   for (const auto& [plan, message] : plans) {
     const auto out = run(plan);
@@ -292,12 +316,15 @@ TEST_F(CompressTest, LayersWithSharedWeightsShareTheirIntegers) {
   const auto out = compress(*model, plan_of(R"({"layers": {"*": {"weight_bits": 8}}})"), nullptr);
   ASSERT_TRUE(out.has_value());
   EXPECT_EQ(find_node(out->graph, "a")->inputs[1], find_node(out->graph, "b")->inputs[1]);
-  const auto refused =
-      compress(*model, plan_of(R"({"layers": {"a": {"prune": {"structure": "channel", "ratio": 0.5}}}})"), nullptr);
+  const auto refused = compress(
+      *model, plan_of(R"({"layers": {"a": {"prune": {"structure": "channel", "ratio": 0.5}}}})"),
+      nullptr);
   ASSERT_FALSE(refused.has_value());
   EXPECT_THAT(refused.error().message, HasSubstr("shared with"));
   const auto one = compress(
-      *model, plan_of(R"({"layers": {"a": {"prune": {"structure": "unstructured", "ratio": 0.5}}}})"), nullptr);
+      *model,
+      plan_of(R"({"layers": {"a": {"prune": {"structure": "unstructured", "ratio": 0.5}}}})"),
+      nullptr);
   ASSERT_TRUE(one.has_value());
   EXPECT_NEAR(one->layers[0].sparsity, 0.5, 0.01);
   EXPECT_EQ(one->layers[1].sparsity, 0);

@@ -28,8 +28,9 @@ CompressedModel model(bool per_channel) {
   Graph graph = b.finish({"d"});
   EXPECT_TRUE(make_bf16(graph, "d"));
   const auto rounded = [&](const std::string& layer, int bits, bool integer) {
-    return QuantizedLayer{*quantize_weights(*graph.constant(layer + ".weight"), 0, {bits, per_channel, "minmax"}),
-                          bits, integer};
+    return QuantizedLayer{
+        *quantize_weights(*graph.constant(layer + ".weight"), 0, {bits, per_channel, "minmax"}),
+        bits, integer};
   };
   CompressedModel out;
   out.graph = *insert_qdq(graph, {{"b", rounded("b", 8, true)}, {"c", rounded("c", 4, false)}},
@@ -80,7 +81,8 @@ TEST(Export, HasNoAttributeOfOurs) {
   const auto out = to_standard_onnx(model(true), {});
   ASSERT_TRUE(out.has_value());
   for (const Node& node : out->nodes) {
-    for (const auto& [name, value] : node.attributes) EXPECT_FALSE(name.starts_with("kerf_")) << node.name;
+    for (const auto& [name, value] : node.attributes)
+      EXPECT_FALSE(name.starts_with("kerf_")) << node.name;
   }
 }
 
@@ -94,7 +96,8 @@ TEST(Export, BiasThatWouldSaturateStaysF32) {
 }
 
 TEST(Bf16, RoundsToTheNearestWithTiesToEven) {
-  const Tensor out = round_to_bf16(Tensor::f32({4}, {1.0F, 1.00390625F, 1.01171875F, -3.14159265F}));
+  const Tensor out =
+      round_to_bf16(Tensor::f32({4}, {1.0F, 1.00390625F, 1.01171875F, -3.14159265F}));
   EXPECT_EQ(out.to_floats(), (std::vector<float>{1.0F, 1.0F, 1.015625F, -3.140625F}));
 }
 

@@ -23,7 +23,9 @@ class Numbers {
   explicit Numbers(std::uint32_t seed) : engine_(seed) {}
 
   /// Uniform in [-1, 1).
-  float signed_unit() { return static_cast<float>(static_cast<std::int32_t>(engine_())) / 2147483648.0F; }
+  float signed_unit() {
+    return static_cast<float>(static_cast<std::int32_t>(engine_())) / 2147483648.0F;
+  }
 
   /// About normal: the sum of twelve uniforms.
   float normal() {
@@ -33,7 +35,9 @@ class Numbers {
   }
 
   /// Uniform in 0…n−1.
-  std::int64_t below(std::int64_t n) { return static_cast<std::int64_t>(engine_() % static_cast<std::uint32_t>(n)); }
+  std::int64_t below(std::int64_t n) {
+    return static_cast<std::int64_t>(engine_() % static_cast<std::uint32_t>(n));
+  }
 
   Tensor tensor(const Shape& shape) {
     std::vector<float> values(static_cast<std::size_t>(*graph::element_count(shape)));
@@ -74,7 +78,8 @@ class GraphBuilder {
     return graph.nodes.back();
   }
 
-  std::string op(const std::string& name, const std::string& kind, std::vector<std::string> inputs) {
+  std::string op(const std::string& name, const std::string& kind,
+                 std::vector<std::string> inputs) {
     node(name, kind, std::move(inputs));
     return name;
   }
@@ -96,7 +101,8 @@ class GraphBuilder {
                    bool transposed = true) {
     Node& made = node(name, "Gemm", {x, name + ".weight", name + ".bias"});
     made.attributes["transB"] = std::int64_t{transposed ? 1 : 0};
-    graph.initializers[name + ".weight"] = numbers.tensor(transposed ? Shape{out, in} : Shape{in, out});
+    graph.initializers[name + ".weight"] =
+        numbers.tensor(transposed ? Shape{out, in} : Shape{in, out});
     graph.initializers[name + ".bias"] = numbers.tensor({out});
     return name;
   }
@@ -110,7 +116,8 @@ class GraphBuilder {
     return name;
   }
 
-  std::string concat(const std::string& name, std::vector<std::string> inputs, std::int64_t axis = 1) {
+  std::string concat(const std::string& name, std::vector<std::string> inputs,
+                     std::int64_t axis = 1) {
     node(name, "Concat", std::move(inputs)).attributes["axis"] = axis;
     return name;
   }
@@ -122,7 +129,8 @@ class GraphBuilder {
 
   /// Shapes inferred and checked.
   Graph finish(const std::vector<std::string>& outputs) {
-    for (const std::string& output : outputs) graph.outputs.push_back({output, graph::DType::kF32, {}});
+    for (const std::string& output : outputs)
+      graph.outputs.push_back({output, graph::DType::kF32, {}});
     const auto checked = graph.check();
     EXPECT_TRUE(checked.has_value()) << (checked.has_value() ? "" : checked.error().message);
     const auto inferred = graph::infer_shapes(graph);

@@ -18,7 +18,8 @@ using testing::Tensor;
 
 QuantizedLayer quantized(const Graph& graph, const std::string& layer, bool integer, int bits = 8) {
   const Node* node = find_node(graph, layer);
-  return {*quantize_weights(*graph.constant(node->inputs[1]), output_channel_axis(*node), {bits, true, "minmax"}),
+  return {*quantize_weights(*graph.constant(node->inputs[1]), output_channel_axis(*node),
+                            {bits, true, "minmax"}),
           bits, integer};
 }
 
@@ -36,8 +37,9 @@ GraphBuilder residual() {
 TEST(InsertQdq, PairStandsBehindTheValueAndAllReadIt) {
   auto b = residual();
   const Graph graph = b.finish({"add"});
-  const auto out = insert_qdq(graph, {{"a", quantized(graph, "a", true)}, {"b", quantized(graph, "b", true)}},
-                              {{"x", kSigned}, {"r", kUnsigned}});
+  const auto out =
+      insert_qdq(graph, {{"a", quantized(graph, "a", true)}, {"b", quantized(graph, "b", true)}},
+                 {{"x", kSigned}, {"r", kUnsigned}});
   ASSERT_TRUE(out.has_value()) << out.error().message;
   const Node* conv = find_node(*out, "b");
   const Node* dequantize = out->producer(conv->inputs[0]);
@@ -46,7 +48,8 @@ TEST(InsertQdq, PairStandsBehindTheValueAndAllReadIt) {
   ASSERT_EQ(quantize->op, "QuantizeLinear");
   EXPECT_EQ(quantize->inputs[0], "r");
   EXPECT_EQ(out->constant(quantize->inputs[2])->dtype(), graph::DType::kU8);
-  EXPECT_EQ(find_node(*out, "add")->inputs[1], conv->inputs[0]) << "the sum reads the dequantized value too";
+  EXPECT_EQ(find_node(*out, "add")->inputs[1], conv->inputs[0])
+      << "the sum reads the dequantized value too";
   const Node* first = find_node(*out, "a");
   const Node* of_input = out->producer(out->producer(first->inputs[0])->inputs[0]);
   EXPECT_EQ(of_input->inputs[0], "x");
@@ -57,7 +60,8 @@ TEST(InsertQdq, PairStandsBehindTheValueAndAllReadIt) {
   EXPECT_EQ(weights->integer("axis", -1), 0);
   EXPECT_EQ(weights->integer("kerf_bits", 0), 8);
   EXPECT_EQ(out->constant(weights->inputs[1])->elements(), 4);
-  EXPECT_EQ(out->constant(weights->inputs[2])->to_integers(), (std::vector<std::int64_t>{0, 0, 0, 0}));
+  EXPECT_EQ(out->constant(weights->inputs[2])->to_integers(),
+            (std::vector<std::int64_t>{0, 0, 0, 0}));
   EXPECT_EQ(out->constant("b.weight"), nullptr) << "the f32 weights are gone";
 }
 
@@ -103,11 +107,12 @@ TEST(InsertQdq, LayersThatShareWeightsShareTheirDequantizeLinear) {
   const auto a = b.conv("a", x, 4, 4);
   b.node("b", "Conv", {a, "a.weight", "a.bias"}).attributes = b.graph.nodes[0].attributes;
   const Graph graph = b.finish({"b"});
-  const auto same = insert_qdq(graph, {{"a", quantized(graph, "a", false)}, {"b", quantized(graph, "b", false)}}, {});
+  const auto same = insert_qdq(
+      graph, {{"a", quantized(graph, "a", false)}, {"b", quantized(graph, "b", false)}}, {});
   ASSERT_TRUE(same.has_value());
   EXPECT_EQ(find_node(*same, "a")->inputs[1], find_node(*same, "b")->inputs[1]);
-  const auto other =
-      insert_qdq(graph, {{"a", quantized(graph, "a", false)}, {"b", quantized(graph, "b", false, 4)}}, {});
+  const auto other = insert_qdq(
+      graph, {{"a", quantized(graph, "a", false)}, {"b", quantized(graph, "b", false, 4)}}, {});
   ASSERT_TRUE(other.has_value());
   EXPECT_NE(find_node(*other, "a")->inputs[1], find_node(*other, "b")->inputs[1]);
 }

@@ -10,12 +10,12 @@
 namespace kerf::compress {
 namespace {
 
-using testing::GraphBuilder;
-using testing::Shape;
-using testing::Tensor;
 using ::testing::Contains;
+using testing::GraphBuilder;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using testing::Shape;
+using testing::Tensor;
 
 const LayerInfo& layer(const ModelInfo& info, const std::string& name) {
   for (const LayerInfo& candidate : info.layers) {
@@ -94,7 +94,8 @@ TEST(Prepare, RefusesWeightsThatAreNotFinite) {
   const auto model = prepare(b.finish({"fc"}));
   ASSERT_FALSE(model.has_value());
   EXPECT_EQ(model.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_THAT(model.error().message, HasSubstr("layer 'fc': element 1 of its weights is not finite"));
+  EXPECT_THAT(model.error().message,
+              HasSubstr("layer 'fc': element 1 of its weights is not finite"));
 }
 
 TEST(Prepare, OffersNoIntegersWhereThereAreNoKernelsForThem) {

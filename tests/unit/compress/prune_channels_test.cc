@@ -12,15 +12,15 @@
 namespace kerf::compress {
 namespace {
 
+using ::testing::AllOf;
 using testing::distance;
 using testing::Graph;
 using testing::GraphBuilder;
+using ::testing::HasSubstr;
 using testing::Node;
 using testing::Numbers;
 using testing::Shape;
 using testing::Tensor;
-using ::testing::AllOf;
-using ::testing::HasSubstr;
 
 CompressionPlan plan_of(const std::string& text) {
   const auto json = parse_json(text);
@@ -40,7 +40,8 @@ Graph masked(const Graph& graph, const ChannelGroups& groups, const std::vector<
       Tensor& tensor = out.initializers.at(node.inputs[input]);
       const std::size_t axis = input == 2 ? 0 : output_channel_axis(node);
       std::size_t inner = 1;
-      for (std::size_t i = axis + 1; i < tensor.rank(); ++i) inner *= static_cast<std::size_t>(tensor.dim(i));
+      for (std::size_t i = axis + 1; i < tensor.rank(); ++i)
+        inner *= static_cast<std::size_t>(tensor.dim(i));
       const auto values = tensor.mutable_as<float>();
       for (std::size_t i = 0; i < values.size(); ++i) {
         const auto channel = own->second[i / inner % own->second.size()];
@@ -51,8 +52,8 @@ Graph masked(const Graph& graph, const ChannelGroups& groups, const std::vector<
   return out;
 }
 
-/// A random network of everything that keeps a zero channel zero: convolutions (also depthwise, also
-/// with a multiplier), sums, products, concatenations, pools, PRelu, then Flatten and Gemms.
+/// A random network of everything that keeps a zero channel zero: convolutions (also depthwise,
+/// also with a multiplier), sums, products, concatenations, pools, PRelu, then Flatten and Gemms.
 Graph random_graph(std::uint32_t seed) {
   GraphBuilder b(seed);
   Numbers& dice = b.numbers;
@@ -65,11 +66,13 @@ Graph random_graph(std::uint32_t seed) {
   const int nodes = 4 + static_cast<int>(dice.below(9));
   for (int i = 0; i < nodes; ++i) {
     const std::string name = "n" + std::to_string(i);
-    const Value from = values[static_cast<std::size_t>(dice.below(static_cast<std::int64_t>(values.size())))];
+    const Value from =
+        values[static_cast<std::size_t>(dice.below(static_cast<std::int64_t>(values.size())))];
     const auto same_shape = [&] {
       std::vector<Value> out;
       for (const Value& v : values) {
-        if (v.channels == from.channels && v.side == from.side && v.name != "x" && v.name != from.name) {
+        if (v.channels == from.channels && v.side == from.side && v.name != "x" &&
+            v.name != from.name) {
           out.push_back(v);
         }
       }
@@ -79,27 +82,32 @@ Graph random_graph(std::uint32_t seed) {
       case 0:
       case 1: {
         const std::int64_t out = 1 + dice.below(7);
-        values.push_back({b.relu(name + ".relu", b.conv(name, from.name, from.channels, out)), out, from.side});
+        values.push_back(
+            {b.relu(name + ".relu", b.conv(name, from.name, from.channels, out)), out, from.side});
         break;
       }
       case 2: {
         const std::int64_t multiplier = 1 + dice.below(2);
         const std::int64_t out = from.channels * multiplier;
-        values.push_back({b.conv(name, from.name, from.channels, out, 3, from.channels), out, from.side});
+        values.push_back(
+            {b.conv(name, from.name, from.channels, out, 3, from.channels), out, from.side});
         break;
       }
       case 3: {
         const auto others = same_shape();
         if (others.empty()) break;
-        const auto& other = others[static_cast<std::size_t>(dice.below(static_cast<std::int64_t>(others.size())))];
+        const auto& other =
+            others[static_cast<std::size_t>(dice.below(static_cast<std::int64_t>(others.size())))];
         values.push_back({b.op(name, dice.below(2) == 0 ? "Add" : "Sub", {from.name, other.name}),
                           from.channels, from.side});
         break;
       }
       case 4: {
-        const Value& other = values[static_cast<std::size_t>(dice.below(static_cast<std::int64_t>(values.size())))];
+        const Value& other =
+            values[static_cast<std::size_t>(dice.below(static_cast<std::int64_t>(values.size())))];
         if (other.side != from.side || from.channels + other.channels > 20) break;
-        values.push_back({b.concat(name, {from.name, other.name}), from.channels + other.channels, from.side});
+        values.push_back(
+            {b.concat(name, {from.name, other.name}), from.channels + other.channels, from.side});
         break;
       }
       case 5:
@@ -108,22 +116,25 @@ Graph random_graph(std::uint32_t seed) {
         break;
       case 6:
         b.constant(name + ".slope", dice.tensor({from.channels, 1, 1}));
-        values.push_back({b.op(name, dice.below(2) == 0 ? "PRelu" : "Mul", {from.name, name + ".slope"}),
-                          from.channels, from.side});
+        values.push_back(
+            {b.op(name, dice.below(2) == 0 ? "PRelu" : "Mul", {from.name, name + ".slope"}),
+             from.channels, from.side});
         break;
       default: {
         // Another convolution to the shape of an earlier value, so that sums find partners.
-        const Value& shape = values[static_cast<std::size_t>(dice.below(static_cast<std::int64_t>(values.size())))];
+        const Value& shape =
+            values[static_cast<std::size_t>(dice.below(static_cast<std::int64_t>(values.size())))];
         if (shape.side != from.side) break;
-        values.push_back({b.conv(name, from.name, from.channels, shape.channels, 1), shape.channels, from.side});
+        values.push_back(
+            {b.conv(name, from.name, from.channels, shape.channels, 1), shape.channels, from.side});
         break;
       }
     }
   }
   const Value last = values.back();
   const auto rows = b.flatten("flat", last.name);
-  const auto hidden = b.relu("hidden", b.gemm("fc1", rows, last.channels * last.side * last.side, 6,
-                                              dice.below(2) == 0));
+  const auto hidden = b.relu(
+      "hidden", b.gemm("fc1", rows, last.channels * last.side * last.side, 6, dice.below(2) == 0));
   b.gemm("fc2", hidden, 6, 4, dice.below(2) == 0);
   return b.finish({"fc2"});
 }
@@ -149,7 +160,8 @@ TEST(PruneChannels, RemovedChannelsGiveTheSameOutputsAsZeroedOnes) {
     ASSERT_TRUE(expected.has_value()) << "seed " << seed << ": " << expected.error().message;
     ASSERT_TRUE(got.has_value()) << "seed " << seed << ": " << got.error().message;
     double scale = 1;
-    for (const float value : (*expected)[0].to_floats()) scale = std::max(scale, std::fabs(static_cast<double>(value)));
+    for (const float value : (*expected)[0].to_floats())
+      scale = std::max(scale, std::fabs(static_cast<double>(value)));
     EXPECT_LE(distance((*expected)[0], (*got)[0]), 1e-5 * scale) << "seed " << seed;
     pruned_graphs += std::find(keep.begin(), keep.end(), false) != keep.end() ? 1 : 0;
   }
@@ -171,7 +183,8 @@ TEST(PruneChannels, KeepsTheRoundedShareAndTheLargestNorms) {
   const auto keep = choose_channels(graph, groups, {{"a", {0.5, "l1"}}});  // round(2.5) = 3
   std::vector<bool> kept;
   for (const auto id : ids) kept.push_back(keep[static_cast<std::size_t>(id)]);
-  EXPECT_EQ(kept, (std::vector<bool>{true, false, true, true, false})) << "of equal scores the lower index stays";
+  EXPECT_EQ(kept, (std::vector<bool>{true, false, true, true, false}))
+      << "of equal scores the lower index stays";
   const auto pruned = remove_channels(graph, groups, keep);
   ASSERT_TRUE(pruned.has_value());
   EXPECT_EQ(pruned->constant("a.weight")->shape(), (Shape{3, 2, 1, 1}));
@@ -186,8 +199,8 @@ TEST(PruneChannels, ScoresOfTiedLayersAddUpRelativeToTheirMeans) {
   const auto x = b.input("x", {1, 1, 4, 4});
   const auto sum = b.op("add", "Add", {b.conv("a", x, 1, 2, 1), b.conv("b", x, 1, 2, 1)});
   b.conv("last", sum, 2, 1, 1);
-  b.constant("a.weight", Tensor::f32({2, 1, 1, 1}, {3, 1}));        // means 2: 1.5, 0.5
-  b.constant("b.weight", Tensor::f32({2, 1, 1, 1}, {100, -900}));   // mean 500: 0.2, 1.8
+  b.constant("a.weight", Tensor::f32({2, 1, 1, 1}, {3, 1}));       // means 2: 1.5, 0.5
+  b.constant("b.weight", Tensor::f32({2, 1, 1, 1}, {100, -900}));  // mean 500: 0.2, 1.8
   const Graph graph = b.finish({"last"});
   const ChannelGroups groups = find_channel_groups(graph);
   const auto scores = channel_scores(graph, groups, "l2");
@@ -203,7 +216,8 @@ TEST(PruneChannels, OneChannelLayersAndZeroWeightsKeepAChannel) {
   b.constant("zeros.weight", Tensor(graph::DType::kF32, {4, 1, 3, 3}));
   const Graph graph = b.finish({"last"});
   const ChannelGroups groups = find_channel_groups(graph);
-  const auto keep = choose_channels(graph, groups, {{"one", {0.99, "l1"}}, {"zeros", {0.99, "l2"}}});
+  const auto keep =
+      choose_channels(graph, groups, {{"one", {0.99, "l1"}}, {"zeros", {0.99, "l2"}}});
   const auto pruned = remove_channels(graph, groups, keep);
   ASSERT_TRUE(pruned.has_value());
   EXPECT_EQ(pruned->constant("one.weight")->dim(0), 1);
@@ -220,7 +234,8 @@ TEST(PruneChannels, BiasSharedWithAnUnprunedLayerIsCutInACopy) {
   b.conv("c", "a", 4, 4, 1);
   const Graph graph = b.finish({"c", "b"});  // b's channels are an output
   const ChannelGroups groups = find_channel_groups(graph);
-  const auto pruned = remove_channels(graph, groups, choose_channels(graph, groups, {{"a", {0.5, "l1"}}}));
+  const auto pruned =
+      remove_channels(graph, groups, choose_channels(graph, groups, {{"a", {0.5, "l1"}}}));
   ASSERT_TRUE(pruned.has_value()) << pruned.error().message;
   EXPECT_EQ(pruned->constant("a.bias")->dim(0), 4);
   EXPECT_EQ(pruned->constant(find_node(*pruned, "a")->inputs[2])->dim(0), 2);
@@ -233,7 +248,8 @@ TEST(PruneChannels, FixedReshapeTargetsAreReplaced) {
   b.gemm("fc", b.op("rows", "Reshape", {x, "target"}), 64, 3);
   const Graph graph = b.finish({"fc"});
   const ChannelGroups groups = find_channel_groups(graph);
-  const auto pruned = remove_channels(graph, groups, choose_channels(graph, groups, {{"a", {0.5, "l1"}}}));
+  const auto pruned =
+      remove_channels(graph, groups, choose_channels(graph, groups, {{"a", {0.5, "l1"}}}));
   ASSERT_TRUE(pruned.has_value()) << pruned.error().message;
   EXPECT_EQ(pruned->value("rows")->shape, (Shape{1, 32}));
   EXPECT_EQ(pruned->constant("fc.weight")->shape(), (Shape{3, 32}));
@@ -274,8 +290,8 @@ TEST(ResolveChannelPruning, TiedLayersThatDisagreeAreRefusedByName) {
                                      "b": {"prune": {"structure": "channel", "ratio": 0.25}}}})"));
   ASSERT_FALSE(resolved.has_value());
   EXPECT_EQ(resolved.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_THAT(resolved.error().message,
-              AllOf(HasSubstr("plan.layers.b.prune"), HasSubstr("0.25"), HasSubstr("'stem'"), HasSubstr("0.5")));
+  EXPECT_THAT(resolved.error().message, AllOf(HasSubstr("plan.layers.b.prune"), HasSubstr("0.25"),
+                                              HasSubstr("'stem'"), HasSubstr("0.5")));
 }
 
 TEST(ResolveChannelPruning, LayersWhoseChannelsStayRefuseTheirOwnEntryAndIgnoreStar) {
@@ -285,9 +301,11 @@ TEST(ResolveChannelPruning, LayersWhoseChannelsStayRefuseTheirOwnEntryAndIgnoreS
   ASSERT_TRUE(star.has_value());
   EXPECT_FALSE(star->contains("last"));
   const auto own = resolve_channel_pruning(
-      groups, plan_of(R"({"layers": {"last": {"prune": {"structure": "channel", "ratio": 0.5}}}})"));
+      groups,
+      plan_of(R"({"layers": {"last": {"prune": {"structure": "channel", "ratio": 0.5}}}})"));
   ASSERT_FALSE(own.has_value());
-  EXPECT_THAT(own.error().message, AllOf(HasSubstr("plan.layers.last.prune"), HasSubstr("graph output 'last'")));
+  EXPECT_THAT(own.error().message,
+              AllOf(HasSubstr("plan.layers.last.prune"), HasSubstr("graph output 'last'")));
 }
 
 TEST(PruneChannels, OneRatioForAllRemovesTheWeakestWhereverTheyAre) {
@@ -297,7 +315,7 @@ TEST(PruneChannels, OneRatioForAllRemovesTheWeakestWhereverTheyAre) {
   b.conv("last", y, 4, 1, 1);
   b.constant("a.weight", Tensor::f32({4, 1, 1, 1}, {1, 1, 1, 1}));  // all 1 of the mean
   std::vector<float> rows(16, 0.0F);
-  rows[0] = 4;       // scores 4 / 1.75 …
+  rows[0] = 4;  // scores 4 / 1.75 …
   rows[5] = 1;
   rows[10] = 1;
   rows[15] = 1;

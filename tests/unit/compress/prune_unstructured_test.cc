@@ -23,10 +23,12 @@ TEST(PruneByMagnitude, ZeroesExactlyTheSmallest) {
     // Reference: a full sort.
     std::vector<std::size_t> order(before.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return std::fabs(before[a]) < std::fabs(before[b]); });
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+      return std::fabs(before[a]) < std::fabs(before[b]);
+    });
     auto expected = before;
-    const auto count = static_cast<std::size_t>(std::llround(ratio * static_cast<double>(before.size())));
+    const auto count =
+        static_cast<std::size_t>(std::llround(ratio * static_cast<double>(before.size())));
     for (std::size_t i = 0; i < count; ++i) expected[order[i]] = 0;
     EXPECT_EQ(after, expected) << ratio;
   }
@@ -46,10 +48,12 @@ TEST(PruneByMagnitude, LeavesItsArgumentAlone) {
 TEST(PruneNOfM, KeepsTheLargestOfEachGroupAlongTheInputAxis) {
   // [out 1, in 8]: groups (1, -5, 3, 2) and (0.1, 0.1, -0.1, 4).
   const Tensor rows = Tensor::f32({1, 8}, {1, -5, 3, 2, 0.1F, 0.1F, -0.1F, 4});
-  EXPECT_EQ(prune_n_of_m(rows, 1, 2, 4).to_floats(), (std::vector<float>{0, -5, 3, 0, 0.1F, 0, 0, 4}));
+  EXPECT_EQ(prune_n_of_m(rows, 1, 2, 4).to_floats(),
+            (std::vector<float>{0, -5, 3, 0, 0.1F, 0, 0, 4}));
   // The same weights as [in 8, out 1].
   const Tensor columns = Tensor::f32({8, 1}, {1, -5, 3, 2, 0.1F, 0.1F, -0.1F, 4});
-  EXPECT_EQ(prune_n_of_m(columns, 0, 2, 4).to_floats(), (std::vector<float>{0, -5, 3, 0, 0.1F, 0, 0, 4}));
+  EXPECT_EQ(prune_n_of_m(columns, 0, 2, 4).to_floats(),
+            (std::vector<float>{0, -5, 3, 0, 0.1F, 0, 0, 4}));
 }
 
 TEST(PruneNOfM, EveryGroupOfAConvolutionKeepsAtMostN) {

@@ -60,7 +60,8 @@ TEST(QuantizeWeights, MinMaxFollowsTheFormulaForAllBitsAndAxes) {
 
 TEST(QuantizeWeights, TiesRoundToEven) {
   // scale 1: the largest is 127.
-  const auto got = quantize_weights(Tensor::f32({1, 6}, {127, 0.5F, 1.5F, 2.5F, -0.5F, -1.5F}), 0, {8, true, "minmax"});
+  const auto got = quantize_weights(Tensor::f32({1, 6}, {127, 0.5F, 1.5F, 2.5F, -0.5F, -1.5F}), 0,
+                                    {8, true, "minmax"});
   ASSERT_TRUE(got.has_value());
   EXPECT_EQ(got->values.to_integers(), (std::vector<std::int64_t>{127, 0, 2, 2, 0, -2}));
 }
@@ -137,13 +138,15 @@ TEST(QuantizeWeights, ZerosDenormalsAndOutliersGiveFiniteScales) {
         EXPECT_TRUE(std::isfinite(scale));
         EXPECT_GE(scale, std::numeric_limits<float>::min());
       }
-      for (const float value : dequantize(*got, 0).to_floats()) EXPECT_FALSE(std::isnan(value)) << range << bits;
+      for (const float value : dequantize(*got, 0).to_floats())
+        EXPECT_FALSE(std::isnan(value)) << range << bits;
     }
   }
 }
 
 TEST(QuantizeWeights, RefusesWhatIsNotFinite) {
-  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+  for (const float bad :
+       {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
     const auto got = quantize_weights(Tensor::f32({1, 3}, {1, 2, bad}), 0, {8, true, "minmax"});
     ASSERT_FALSE(got.has_value());
     EXPECT_EQ(got.error().message, "weight 2 is not finite");

@@ -49,7 +49,8 @@ TEST(StorageSize, HalvesWithBf16AndShrinksWithBits) {
     for (const std::int64_t v : weights->values.to_integers()) zeros += v == 0 ? 1 : 0;
     const std::int64_t dense = (4000 * bits + 7) / 8;
     const std::int64_t sparse = 500 + ((4000 - zeros) * bits + 7) / 8;
-    EXPECT_EQ(storage_size(*quantized), structure() + scales + node + std::min(dense, sparse)) << bits;
+    EXPECT_EQ(storage_size(*quantized), structure() + scales + node + std::min(dense, sparse))
+        << bits;
   }
 }
 
