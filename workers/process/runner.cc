@@ -84,6 +84,7 @@ class Runner {
     options.threads = message.value("threads", 1);
     options.scratch = message.value("scratch", "");
     options.lock_dir = message.value("lock_dir", "");
+    scratch_ = options.scratch;
     if (!options_.execute) executive_ = std::make_unique<Executive>(options);
     if (message.value("sandbox", true)) {
       SandboxOptions sandbox;
@@ -131,7 +132,7 @@ class Runner {
       KERF_ASSIGN(const Work work, Work::parse(message.at("work")));
       const auto progress = [this](const std::string& phase, double share) { tell(phase, share); };
       const Json& paths = message.at("paths");
-      if (options_.execute) return options_.execute(work, paths, progress);
+      if (options_.execute) return options_.execute(work, paths, scratch_, progress);
       return executive_->execute(work, paths, progress);
     } catch (const std::bad_alloc&) {
       return Error{ErrorCode::kResourceExhausted, "out of memory in phase " + phase_};
@@ -145,6 +146,7 @@ class Runner {
   FrameDecoder decoder_;
   std::unique_ptr<Executive> executive_;
   bool ready_ = false;
+  std::string scratch_;
   std::string phase_;
   std::chrono::steady_clock::time_point told_at_;
 };

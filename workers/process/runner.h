@@ -14,7 +14,7 @@ inline constexpr int kRunnerSocket = 3;
 struct RunnerOptions {
   /// Does the work; empty = the real thing (models, engine, measurement). Tests of the processes
   /// put in what crashes, hangs or answers on demand.
-  std::function<Result<Json>(const Work& work, const Json& files,
+  std::function<Result<Json>(const Work& work, const Json& paths, const std::string& scratch,
                              const std::function<void(const std::string& phase, double share)>& progress)>
       execute;
 };
