@@ -1,0 +1,168 @@
+#include "workers/engine/kernels/copy.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "workers/engine/kernels/parallel.h"
+
+namespace kerf::engine {
+namespace {
+
+/// Drops extents of 1, merges neighbours that both sides walk without a gap, and puts a long
+/// dimension innermost where the last is short.
+StridedCopy prepared(StridedCopy copy) {
+  StridedCopy out = copy;
+  out.dims.clear();
+  out.from_strides.clear();
+  out.to_strides.clear();
+  for (std::size_t d = 0; d < copy.dims.size(); ++d) {
+    if (copy.dims[d] == 1) continue;
+    if (!out.dims.empty() && out.from_strides.back() == copy.from_strides[d] * copy.dims[d] &&
+        out.to_strides.back() == copy.to_strides[d] * copy.dims[d]) {
+      out.dims.back() *= copy.dims[d];
+      out.from_strides.back() = copy.from_strides[d];
+      out.to_strides.back() = copy.to_strides[d];
+      continue;
+    }
+    out.dims.push_back(copy.dims[d]);
+    out.from_strides.push_back(copy.from_strides[d]);
+    out.to_strides.push_back(copy.to_strides[d]);
+  }
+  if (out.dims.empty()) {
+    out.dims = {1};
+    out.from_strides = {0};
+    out.to_strides = {0};
+  }
+  const std::size_t n = out.dims.size();
+  const bool runs = out.from_strides[n - 1] == 1 && out.to_strides[n - 1] == 1;
+  if (n > 1 && !runs && out.dims[n - 1] < 16 && out.dims[n - 2] > out.dims[n - 1]) {
+    std::swap(out.dims[n - 1], out.dims[n - 2]);
+    std::swap(out.from_strides[n - 1], out.from_strides[n - 2]);
+    std::swap(out.to_strides[n - 1], out.to_strides[n - 2]);
+  }
+  return out;
+}
+
+template <class T>
+void copy_run(const T* from, std::int64_t from_stride, T* to, std::int64_t to_stride, std::int64_t n) {
+  if (from_stride == 1 && to_stride == 1) {
+    std::memcpy(to, from, static_cast<std::size_t>(n) * sizeof(T));
+  } else if (from_stride == 1) {
+    for (std::int64_t i = 0; i < n; ++i) to[i * to_stride] = from[i];
+  } else if (to_stride == 1) {
+    for (std::int64_t i = 0; i < n; ++i) to[i] = from[i * from_stride];
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) to[i * to_stride] = from[i * from_stride];
+  }
+}
+
+template <class T>
+void copy_all(const StridedCopy& c, const std::byte* from_bytes, std::byte* to_bytes, int threads) {
+  const T* from = reinterpret_cast<const T*>(from_bytes) + c.from_offset;
+  T* to = reinterpret_cast<T*>(to_bytes) + c.to_offset;
+  const std::size_t n = c.dims.size();
+  std::size_t outer = 1;
+  for (std::size_t d = 0; d + 1 < n; ++d) outer *= static_cast<std::size_t>(c.dims[d]);
+  const std::int64_t run = c.dims[n - 1];
+  // A walk that never divides: several outer indices a task.
+  const std::size_t tasks = threads > 1 ? std::min<std::size_t>(outer, 64) : 1;
+  parallel_for(tasks, outer / std::max<std::size_t>(tasks, 1) * static_cast<std::size_t>(run), threads, [&](std::size_t task) {
+    const std::size_t first = outer * task / tasks;
+    const std::size_t last = outer * (task + 1) / tasks;
+    std::int64_t index[16] = {};
+    std::int64_t at_from = 0;
+    std::int64_t at_to = 0;
+    std::size_t rest = first;
+    for (std::size_t d = n - 1; d-- > 0;) {
+      index[d] = static_cast<std::int64_t>(rest % static_cast<std::size_t>(c.dims[d]));
+      rest /= static_cast<std::size_t>(c.dims[d]);
+      at_from += index[d] * c.from_strides[d];
+      at_to += index[d] * c.to_strides[d];
+    }
+    for (std::size_t i = first; i < last; ++i) {
+      copy_run(from + at_from, c.from_strides[n - 1], to + at_to, c.to_strides[n - 1], run);
+      for (std::size_t d = n - 1; d-- > 0;) {
+        at_from += c.from_strides[d];
+        at_to += c.to_strides[d];
+        if (++index[d] < c.dims[d]) break;
+        at_from -= c.from_strides[d] * c.dims[d];
+        at_to -= c.to_strides[d] * c.dims[d];
+        index[d] = 0;
+      }
+    }
+  });
+}
+
+void fill_with(std::byte* to, std::int64_t elements, const std::vector<std::byte>& value) {
+  const std::size_t total = static_cast<std::size_t>(elements) * value.size();
+  if (std::all_of(value.begin(), value.end(), [&](std::byte b) { return b == value[0]; })) {
+    std::memset(to, static_cast<int>(value[0]), total);
+    return;
+  }
+  for (std::size_t i = 0; i < total; i += value.size()) std::memcpy(to + i, value.data(), value.size());
+}
+
+class CopyStep final : public Step {
+ public:
+  CopyStep(std::vector<CopySource> sources, SlotId to, std::int64_t to_elements, std::vector<std::byte> fill, int threads)
+      : sources_(std::move(sources)), to_(to), to_elements_(to_elements), fill_(std::move(fill)), threads_(threads) {
+    for (CopySource& source : sources_) {
+      const std::int64_t elements = std::accumulate(source.copy.dims.begin(), source.copy.dims.end(), std::int64_t{1}, std::multiplies<>());
+      source.copy = prepared(std::move(source.copy));
+      if (elements == 0) source.slot = -1;
+      else reads.push_back(source.slot);
+    }
+    std::erase_if(sources_, [](const CopySource& source) { return source.slot < 0; });
+    writes = {to};
+  }
+
+  void run(Pointers pointers) override {
+    if (!fill_.empty()) fill_with(pointers[to_], to_elements_, fill_);
+    for (const CopySource& source : sources_) {
+      const std::byte* from = pointers[source.slot];
+      std::byte* to = pointers[to_];
+      switch (source.copy.element_size) {
+        case 1: copy_all<std::uint8_t>(source.copy, from, to, threads_); break;
+        case 2: copy_all<std::uint16_t>(source.copy, from, to, threads_); break;
+        case 4: copy_all<std::uint32_t>(source.copy, from, to, threads_); break;
+        default: copy_all<std::uint64_t>(source.copy, from, to, threads_); break;
+      }
+    }
+  }
+
+ private:
+  std::vector<CopySource> sources_;
+  SlotId to_;
+  std::int64_t to_elements_;
+  std::vector<std::byte> fill_;
+  int threads_;
+};
+
+class PlainCopyStep final : public Step {
+ public:
+  PlainCopyStep(SlotId from, SlotId to, std::int64_t bytes) : bytes_(static_cast<std::size_t>(bytes)) {
+    reads = {from};
+    writes = {to};
+  }
+  void run(Pointers pointers) override { std::memcpy(pointers[writes[0]], pointers[reads[0]], bytes_); }
+
+ private:
+  std::size_t bytes_;
+};
+
+}  // namespace
+
+std::unique_ptr<Step> make_copy(std::vector<CopySource> sources, SlotId to, std::int64_t to_elements, std::vector<std::byte> fill, int threads) {
+  auto step = std::make_unique<CopyStep>(std::move(sources), to, to_elements, std::move(fill), threads);
+  step->info.kernel = "kerf:copy";
+  return step;
+}
+
+std::unique_ptr<Step> make_plain_copy(SlotId from, SlotId to, std::int64_t bytes) {
+  auto step = std::make_unique<PlainCopyStep>(from, to, bytes);
+  step->info.kernel = "kerf:copy";
+  return step;
+}
+
+}  // namespace kerf::engine

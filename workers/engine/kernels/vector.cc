@@ -1,0 +1,205 @@
+#include "workers/engine/kernels/vector.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+// One version an instruction set; the loader picks. Sanitizers run before the resolvers can, so
+// they get the plain version.
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define KERF_VECTORIZED __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#else
+#define KERF_VECTORIZED
+#endif
+
+namespace kerf::engine::vector {
+namespace {
+
+/// Rounds to the nearest integer, ties to even, for |x| < 2^22: the mantissa has no room for more.
+[[gnu::always_inline]] inline float round_even(float x) {
+  constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23
+  return (x + kMagic) - kMagic;
+}
+
+/// exp within 2 units in the last place (Cephes' polynomial); saturates instead of overflowing.
+[[gnu::always_inline]] inline float fast_exp(float x) {
+  x = x < 88.3762626647949F ? x : 88.3762626647949F;
+  x = x > -87.3365478515625F ? x : -87.3365478515625F;
+  const float n = round_even(x * 1.44269504088896341F);
+  const float r = (x - n * 0.693359375F) - n * -2.12194440e-4F;
+  float p = 1.9875691500E-4F;
+  p = p * r + 1.3981999507E-3F;
+  p = p * r + 8.3334519073E-3F;
+  p = p * r + 4.1665795894E-2F;
+  p = p * r + 1.6666665459E-1F;
+  p = p * r + 5.0000001201E-1F;
+  p = p * r * r + r + 1.0F;
+  const auto power = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
+  return p * power;
+}
+
+[[gnu::always_inline]] inline float fast_tanh(float x) {
+  const float a = x < 0 ? -x : x;
+  // Near zero the quotient cancels; the series is exact to float there.
+  const float s = x * x;
+  const float series = x * (1.0F + s * (-0.333333333F + s * (0.133333333F + s * -0.0539682540F)));
+  const float e = fast_exp(-2.0F * a);
+  const float quotient = (1.0F - e) / (1.0F + e);
+  const float large = x < 0 ? -quotient : quotient;
+  return a < 0.15F ? series : large;
+}
+
+/// erf within 1.5e-7 (Abramowitz and Stegun 7.1.26).
+[[gnu::always_inline]] inline float fast_erf(float x) {
+  const float a = x < 0 ? -x : x;
+  const float t = 1.0F / (1.0F + 0.3275911F * a);
+  const float p = t * (0.254829592F + t * (-0.284496736F + t * (1.421413741F + t * (-1.453152027F + t * 1.061405429F))));
+  const float y = 1.0F - p * fast_exp(-a * a);
+  return x < 0 ? -y : y;
+}
+
+/// Saturated before rounding, so that the rounding trick holds for every x.
+[[gnu::always_inline]] inline std::int32_t quantized(float x, float scale, float zero, float low, float high) {
+  float q = x / scale;
+  q = q > low - zero ? q : low - zero;
+  q = q < high - zero ? q : high - zero;
+  return static_cast<std::int32_t>(round_even(q) + zero);
+}
+
+}  // namespace
+
+KERF_VECTORIZED void load_f32(const float* from, std::size_t n, float* to) {
+  for (std::size_t i = 0; i < n; ++i) to[i] = from[i];
+}
+KERF_VECTORIZED void load_bf16(const std::uint16_t* from, std::size_t n, float* to) {
+  for (std::size_t i = 0; i < n; ++i) to[i] = std::bit_cast<float>(static_cast<std::uint32_t>(from[i]) << 16U);
+}
+KERF_VECTORIZED void load_u8(const std::uint8_t* from, std::size_t n, float scale, float zero, float* to) {
+  for (std::size_t i = 0; i < n; ++i) to[i] = (static_cast<float>(from[i]) - zero) * scale;
+}
+KERF_VECTORIZED void load_s8(const std::int8_t* from, std::size_t n, float scale, float zero, float* to) {
+  for (std::size_t i = 0; i < n; ++i) to[i] = (static_cast<float>(from[i]) - zero) * scale;
+}
+
+KERF_VECTORIZED void store_u8(const float* from, std::size_t n, float scale, float zero, std::uint8_t* to) {
+  for (std::size_t i = 0; i < n; ++i) to[i] = static_cast<std::uint8_t>(quantized(from[i], scale, zero, 0.0F, 255.0F));
+}
+KERF_VECTORIZED void store_s8(const float* from, std::size_t n, float scale, float zero, std::int8_t* to) {
+  for (std::size_t i = 0; i < n; ++i) to[i] = static_cast<std::int8_t>(quantized(from[i], scale, zero, -128.0F, 127.0F));
+}
+KERF_VECTORIZED void store_bf16(const float* from, std::size_t n, std::uint16_t* to) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(from[i]);
+    const std::uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U;
+    const std::uint32_t nan = (bits >> 16U) | 0x40U;
+    to[i] = static_cast<std::uint16_t>((bits & 0x7FFFFFFFU) > 0x7F800000U ? nan : rounded);
+  }
+}
+
+KERF_VECTORIZED void add(float* acc, const float* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] += b[i];
+}
+KERF_VECTORIZED void subtract(float* acc, const float* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] -= b[i];
+}
+KERF_VECTORIZED void subtract_from(float* acc, const float* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = b[i] - acc[i];
+}
+KERF_VECTORIZED void multiply(float* acc, const float* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] *= b[i];
+}
+KERF_VECTORIZED void divide(float* acc, const float* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] /= b[i];
+}
+KERF_VECTORIZED void divide_into(float* acc, const float* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = b[i] / acc[i];
+}
+KERF_VECTORIZED void maximum(float* acc, const float* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = acc[i] > b[i] ? acc[i] : b[i];
+}
+KERF_VECTORIZED void minimum(float* acc, const float* b, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = acc[i] < b[i] ? acc[i] : b[i];
+}
+KERF_VECTORIZED void prelu(float* acc, const float* slope, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = acc[i] < 0 ? acc[i] * slope[i] : acc[i];
+}
+
+KERF_VECTORIZED void relu(float* acc, std::size_t n, float slope) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = acc[i] < 0 ? slope * acc[i] : acc[i];
+}
+KERF_VECTORIZED void clip(float* acc, std::size_t n, float low, float high) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float x = acc[i] < low ? low : acc[i];
+    acc[i] = x > high ? high : x;
+  }
+}
+KERF_VECTORIZED void linear(float* acc, std::size_t n, float factor, float shift) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = acc[i] * factor + shift;
+}
+KERF_VECTORIZED void absolute(float* acc, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = std::fabs(acc[i]);
+}
+KERF_VECTORIZED void square_root(float* acc, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = std::sqrt(acc[i]);
+}
+KERF_VECTORIZED void hard_sigmoid(float* acc, std::size_t n, float alpha, float beta) {
+  for (std::size_t i = 0; i < n; ++i) {
+    float x = acc[i] * alpha + beta;
+    x = x < 0.0F ? 0.0F : x;
+    acc[i] = x > 1.0F ? 1.0F : x;
+  }
+}
+KERF_VECTORIZED void hard_swish(float* acc, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) {
+    float x = acc[i] / 6.0F + 0.5F;
+    x = x < 0.0F ? 0.0F : x;
+    acc[i] *= x > 1.0F ? 1.0F : x;
+  }
+}
+KERF_VECTORIZED void exponential(float* acc, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = fast_exp(acc[i]);
+}
+KERF_VECTORIZED void sigmoid(float* acc, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = 1.0F / (1.0F + fast_exp(-acc[i]));
+}
+KERF_VECTORIZED void swish(float* acc, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = acc[i] / (1.0F + fast_exp(-acc[i]));
+}
+KERF_VECTORIZED void hyperbolic_tangent(float* acc, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = fast_tanh(acc[i]);
+}
+KERF_VECTORIZED void elu(float* acc, std::size_t n, float alpha) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float x = acc[i];
+    // expm1 by its series near zero, where exp(x) - 1 cancels.
+    const float series = x * (1.0F + x * (0.5F + x * (0.166666667F + x * 0.0416666667F)));
+    const float low = x > -0.05F ? series : fast_exp(x) - 1.0F;
+    acc[i] = x < 0 ? alpha * low : x;
+  }
+}
+KERF_VECTORIZED void gelu(float* acc, std::size_t n) {
+  for (std::size_t i = 0; i < n; ++i) acc[i] = 0.5F * acc[i] * (1.0F + fast_erf(acc[i] * 0.70710678118654752F));
+}
+
+KERF_VECTORIZED void add_rows_f32(const float* from, std::size_t rows, std::size_t channels, std::size_t count, float* acc) {
+  for (std::size_t r = 0; r < rows; ++r, from += channels) {
+    for (std::size_t c = 0; c < count; ++c) acc[c] += from[c];
+  }
+}
+KERF_VECTORIZED void add_rows_bf16(const std::uint16_t* from, std::size_t rows, std::size_t channels, std::size_t count, float* acc) {
+  for (std::size_t r = 0; r < rows; ++r, from += channels) {
+    for (std::size_t c = 0; c < count; ++c) acc[c] += std::bit_cast<float>(static_cast<std::uint32_t>(from[c]) << 16U);
+  }
+}
+KERF_VECTORIZED void add_rows_u8(const std::uint8_t* from, std::size_t rows, std::size_t channels, std::size_t count, std::int32_t* acc) {
+  for (std::size_t r = 0; r < rows; ++r, from += channels) {
+    for (std::size_t c = 0; c < count; ++c) acc[c] += from[c];
+  }
+}
+KERF_VECTORIZED void add_rows_s8(const std::int8_t* from, std::size_t rows, std::size_t channels, std::size_t count, std::int32_t* acc) {
+  for (std::size_t r = 0; r < rows; ++r, from += channels) {
+    for (std::size_t c = 0; c < count; ++c) acc[c] += from[c];
+  }
+}
+
+}  // namespace kerf::engine::vector

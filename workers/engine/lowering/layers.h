@@ -1,0 +1,36 @@
+#pragma once
+
+#include "workers/engine/lowering/chains.h"
+#include "workers/engine/lowering/values.h"
+
+namespace kerf::engine {
+
+/// What a layer's step left undone of its chain.
+struct LayerOutcome {
+  Rep rep;                   ///< What the step gives.
+  std::size_t links = 0;     ///< How many links of the chain it does.
+  bool quantized = false;    ///< Whether it does the chain's QuantizeLinear as well.
+};
+
+/// Lowers Conv, ConvTranspose, Gemm and MatMul with constant weights to one oneDNN primitive, with
+/// as much of the chain as the primitive takes. nullopt for a form that no primitive has.
+///
+/// `bf16_output`: all that read the chain's output take bf16.
+[[nodiscard]] Result<std::optional<LayerOutcome>> lower_layer(Values& values, const Chain& chain, bool bf16_output);
+
+/// MatMul of two values.
+[[nodiscard]] Result<bool> lower_matmul(Values& values, const graph::Node& node);
+/// MaxPool, AveragePool, GlobalMaxPool. False for a form that no primitive has.
+[[nodiscard]] Result<bool> lower_pool(Values& values, const graph::Node& node);
+[[nodiscard]] Result<bool> lower_softmax(Values& values, const graph::Node& node);
+
+/// A layer's weights as they are given.
+struct LayerWeights {
+  graph::Tensor real;                  ///< f32.
+  graph::Tensor integers;              ///< s8; empty where integer kernels can't take them.
+  std::vector<float> scales;           ///< One, or one an output channel.
+  int bits = 32;                       ///< Below 32: the weights were rounded.
+};
+[[nodiscard]] Result<LayerWeights> layer_weights(const graph::Graph& graph, const graph::Node& node);
+
+}  // namespace kerf::engine

@@ -1,0 +1,77 @@
+#include <algorithm>
+
+#include "workers/engine/lowering/layers.h"
+#include "workers/engine/reference/reference.h"
+
+namespace kerf::engine {
+
+using graph::DType;
+using graph::Graph;
+using graph::Node;
+using graph::Tensor;
+
+namespace {
+
+std::int64_t output_axis(const Node& node, std::size_t rank) {
+  if (node.op == "Conv") return 0;
+  if (node.op == "ConvTranspose") return 1;
+  if (node.op == "Gemm") return node.integer("transB", 0) != 0 ? 0 : 1;
+  return static_cast<std::int64_t>(rank) - 1;
+}
+
+/// The integers as s8 around zero, where they are that.
+Tensor symmetric(const Tensor& values, const Tensor* zeros) {
+  std::int64_t middle = 0;
+  if (values.dtype() == DType::kU8) middle = 128;
+  else if (values.dtype() != DType::kS8 && values.dtype() != DType::kS4) return {};
+  if (zeros == nullptr && middle != 0) return {};
+  if (zeros != nullptr) {
+    const std::vector<std::int64_t> all = zeros->to_integers();
+    if (std::any_of(all.begin(), all.end(), [&](std::int64_t z) { return z != middle; })) return {};
+  }
+  if (values.dtype() == DType::kS8) return values;
+  std::vector<std::int8_t> shifted;
+  for (const std::int64_t v : values.to_integers()) shifted.push_back(static_cast<std::int8_t>(v - middle));
+  return Tensor::of(DType::kS8, values.shape(), shifted);
+}
+
+}  // namespace
+
+Result<LayerWeights> layer_weights(const Graph& graph, const Node& node) {
+  LayerWeights out;
+  if (const Tensor* constant = graph.constant(node.inputs[1])) {
+    if (constant->dtype() != DType::kF32) {
+      return invalid_argument("node " + node.label() + ": weights of type " +
+                              std::string(graph::to_string(constant->dtype())) + ", expected f32");
+    }
+    out.real = *constant;
+    return out;
+  }
+  const Node* source = graph.producer(node.inputs[1]);
+  if (source == nullptr || source->op != "DequantizeLinear" || !source->has_input(1) ||
+      graph.constant(source->inputs[0]) == nullptr || graph.constant(source->inputs[1]) == nullptr) {
+    return invalid_argument("node " + node.label() + ": weights aren't constant");
+  }
+  const Tensor& values = *graph.constant(source->inputs[0]);
+  const Tensor& scales = *graph.constant(source->inputs[1]);
+  const Tensor* zeros = source->has_input(2) ? graph.constant(source->inputs[2]) : nullptr;
+  if (source->has_input(2) && zeros == nullptr) {
+    return invalid_argument("node " + source->label() + ": zero points aren't constant");
+  }
+  std::vector<Tensor> inputs{values, scales};
+  if (zeros != nullptr) inputs.push_back(*zeros);
+  else if (source->inputs.size() > 2) inputs.emplace_back();
+  KERF_ASSIGN(std::vector<Tensor> real, evaluate(*source, inputs));
+  out.real = std::move(real[0]);
+  const bool nibbles = values.dtype() == DType::kS4 || values.dtype() == DType::kU4;
+  out.bits = static_cast<int>(source->integer("kerf_bits", nibbles ? 4 : 8));
+  std::int64_t axis = source->integer("axis", 1);
+  if (axis < 0) axis += static_cast<std::int64_t>(values.rank());
+  if (scales.elements() == 1 || axis == output_axis(node, values.rank())) {
+    out.integers = symmetric(values, zeros);
+    out.scales = scales.to_floats();
+  }
+  return out;
+}
+
+}  // namespace kerf::engine
