@@ -57,6 +57,17 @@ Result<WorkKey> key_of(const Json& message) {
   return work.key;
 }
 
+// A number of bytes; -1 must not become 2^64 - 1.
+Result<std::uint64_t> bytes_of(const Json& message, const char* key) {
+  const auto value = message.at(key).get<std::int64_t>();
+  if (!message.at(key).is_number_integer() || value < 0 ||
+      static_cast<std::uint64_t>(value) > storage::kMaxStoredFile) {
+    return invalid_argument(std::string(key) + ": " + canonical_text(message.at(key)).substr(0, 40) +
+                            "; expected bytes, 0 to " + std::to_string(storage::kMaxStoredFile));
+  }
+  return static_cast<std::uint64_t>(value);
+}
+
 }  // namespace
 
 WorkerSession::WorkerSession(Socket socket, std::string id, bool local, SessionOwner& owner)
@@ -337,8 +348,8 @@ Result<void> WorkerSession::outcome(const Json& message) {
 
 Result<void> WorkerSession::put(const Frame& frame) {
   const auto& file = frame.message.at("file").get_ref<const std::string&>();
-  const auto offset = frame.message.at("offset").get<std::uint64_t>();
-  const auto size = frame.message.at("size").get<std::uint64_t>();
+  KERF_ASSIGN(const std::uint64_t offset, bytes_of(frame.message, "offset"));
+  KERF_ASSIGN(const std::uint64_t size, bytes_of(frame.message, "size"));
   if (!is_file_id(file)) return invalid_argument("put.file: expected an id");
   const auto refuse = [&](const Error& error) {
     upload_.reset();
