@@ -9,13 +9,25 @@ namespace kerf::measure {
 using graph::Shape;
 using graph::Tensor;
 
-Result<Compiled> Compiled::make(const graph::Graph& graph, std::int64_t batch, int threads) {
+Result<Compiled> Compiled::make(const graph::Graph& graph, const std::vector<Tensor>& inputs,
+                                std::int64_t batch, int threads) {
+  if (inputs.size() != graph.inputs.size()) {
+    return invalid_argument(std::to_string(inputs.size()) + " inputs given; the model takes " +
+                            std::to_string(graph.inputs.size()));
+  }
+  graph::Graph sized = graph;  // tensors are shared
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    Shape& shape = sized.inputs[i].shape;
+    for (std::size_t axis = 1; axis < shape.size() && axis < inputs[i].rank(); ++axis) {
+      if (shape[axis] < 0) shape[axis] = inputs[i].dim(axis);
+    }
+  }
   Compiled out;
   out.batch_ = batch;
-  auto executor = engine::Executor::compile(graph, {.batch = batch, .threads = threads});
+  auto executor = engine::Executor::compile(sized, {.batch = batch, .threads = threads});
   if (!executor.has_value() && executor.error().code == ErrorCode::kFailedPrecondition) {
     out.fits_batch_ = false;
-    executor = engine::Executor::compile(graph, {.batch = 0, .threads = threads});
+    executor = engine::Executor::compile(sized, {.batch = 0, .threads = threads});
   }
   if (!executor.has_value()) return executor.error();
   out.executor_ = std::move(*executor);

@@ -17,11 +17,12 @@ namespace kerf::measure {
 class Compiled {
  public:
   /// `batch` samples a run; the graph's own batch where it mixes samples (fits_batch() is false
-  /// then).
+  /// then). Sizes that the graph leaves open are those of `inputs`, samples along axis 0.
   ///
-  /// Errors:   those of Executor::compile.
-  [[nodiscard]] static Result<Compiled> make(const graph::Graph& graph, std::int64_t batch,
-                                             int threads);
+  /// Errors:   invalid_argument where the inputs aren't the graph's; those of Executor::compile.
+  [[nodiscard]] static Result<Compiled> make(const graph::Graph& graph,
+                                             const std::vector<graph::Tensor>& inputs,
+                                             std::int64_t batch, int threads);
 
   [[nodiscard]] engine::Executor& executor() { return *executor_; }
   [[nodiscard]] const engine::Executor& executor() const { return *executor_; }

@@ -5,7 +5,7 @@
 namespace kerf::measure {
 
 Result<ModelInfo> inspect(const compress::PreparedModel& model) {
-  KERF_ASSIGN(const auto executor, engine::Executor::compile(model.graph, {}));
+  KERF_ASSIGN(const auto executor, engine::Executor::compile(model.graph, {.batch = 0}));
   ModelInfo info = model.info;
   for (LayerInfo& layer : info.layers) {
     for (const engine::StepInfo& step : executor->steps()) {

@@ -27,7 +27,8 @@ struct Baseline::Impl {
   std::optional<Compiled> timed;  // for the latency batch
   std::int64_t timed_batch = 0;   // as asked for
   int timed_threads = 0;
-  std::optional<Compiled> evaluated;
+  std::vector<graph::Shape> timed_shapes;  // of the data, without the samples
+  std::optional<Compiled> evaluated;  // for the evaluation set
   int evaluated_threads = 0;
   data::BoundData evaluation;  // that the outputs belong to
   std::map<std::size_t, Tensor> outputs;  // by shard
@@ -180,7 +181,7 @@ class Measurer {
       }
       instruments_.memory.set_floor();
       KERF_ASSIGN(Compiled compiled,
-                  Compiled::make(candidate_.graph, request_.batch, request_.threads));
+                  Compiled::make(candidate_.graph, inputs(), request_.batch, request_.threads));
       timed_.emplace(std::move(compiled));
       KERF_TRY(load_timed(*timed_));
       timed_->run();
@@ -204,16 +205,19 @@ class Measurer {
     return {};
   }
 
-  /// Samples of the evaluation set, or random ones where there are none; again from the first where
-  /// the batch takes more.
-  Result<void> load_timed(Compiled& compiled) {
-    const bool random = !random_inputs_.empty();
-    const std::int64_t available = random ? request_.batch : evaluation_->samples;
+  /// The evaluation set's inputs, or random ones where there is none.
+  [[nodiscard]] const std::vector<Tensor>& inputs() const {
+    return random_inputs_.empty() ? evaluation_->inputs : random_inputs_;
+  }
+
+  /// The first samples, and again from the first where the batch takes more.
+  Result<void> load_timed(Compiled& compiled) const {
+    const std::int64_t available = inputs().empty() ? 1 : inputs().front().dim(0);
     std::vector<std::int64_t> first(static_cast<std::size_t>(compiled.batch()));
     for (std::size_t i = 0; i < first.size(); ++i) {
       first[i] = static_cast<std::int64_t>(i) % available;
     }
-    return compiled.load(random ? random_inputs_ : evaluation_->inputs, first);
+    return compiled.load(inputs(), first);
   }
 
   [[nodiscard]] std::int64_t batch_for(const Compiled& timed) const {
@@ -222,21 +226,20 @@ class Measurer {
   }
 
   Result<void> prepare_baseline() {
-    if (baseline_->evaluated && baseline_->evaluated_threads != request_.threads) {
-      baseline_->evaluated.reset();
-    }
-    if (!baseline_->evaluated) {
-      const PhaseTimer timer(out_.phase_ms, "baseline");
-      // The candidate's activations stand for the baseline's: only a batch size follows from them.
-      KERF_ASSIGN(Compiled compiled,
-                  Compiled::make(baseline_->graph, batch_for(*timed_), request_.threads));
-      baseline_->evaluated.emplace(std::move(compiled));
-      baseline_->evaluated_threads = request_.threads;
-    }
     if (!same_data(baseline_->evaluation, *evaluation_)) {
       baseline_->outputs.clear();
       baseline_->output_bytes = 0;
       baseline_->evaluation = *evaluation_;
+      baseline_->evaluated.reset();  // its open sizes may be others
+    }
+    if (baseline_->evaluated_threads != request_.threads) baseline_->evaluated.reset();
+    if (!baseline_->evaluated) {
+      const PhaseTimer timer(out_.phase_ms, "baseline");
+      // The candidate's activations stand for the baseline's: only a batch size follows from them.
+      KERF_ASSIGN(Compiled compiled,
+                  Compiled::make(baseline_->graph, inputs(), batch_for(*timed_), request_.threads));
+      baseline_->evaluated.emplace(std::move(compiled));
+      baseline_->evaluated_threads = request_.threads;
     }
     return {};
   }
@@ -269,7 +272,7 @@ class Measurer {
     {
       const PhaseTimer timer(out_.phase_ms, "compile");
       KERF_ASSIGN(Compiled made,
-                  Compiled::make(candidate_.graph, batch_for(*timed_), request_.threads));
+                  Compiled::make(candidate_.graph, inputs(), batch_for(*timed_), request_.threads));
       compiled.emplace(std::move(made));
     }
     QualityMeter meter(output_kind(baseline_ != nullptr ? baseline_->graph : candidate_.graph));
@@ -307,18 +310,24 @@ class Measurer {
   }
 
   Result<Compiled*> timed_baseline() {
+    std::vector<graph::Shape> shapes;
+    for (const Tensor& input : inputs()) {
+      shapes.push_back(input.shape());
+      if (!shapes.back().empty()) shapes.back()[0] = 0;
+    }
     if (baseline_->timed && baseline_->timed_batch == request_.batch &&
-        baseline_->timed_threads == request_.threads) {
+        baseline_->timed_threads == request_.threads && baseline_->timed_shapes == shapes) {
       return &*baseline_->timed;
     }
     const PhaseTimer timer(out_.phase_ms, "compile");
     SharedTurn turn(lock_, wait_);
     KERF_TRY(turn.next());
     KERF_ASSIGN(Compiled compiled,
-                Compiled::make(baseline_->graph, request_.batch, request_.threads));
+                Compiled::make(baseline_->graph, inputs(), request_.batch, request_.threads));
     baseline_->timed.emplace(std::move(compiled));
     baseline_->timed_batch = request_.batch;
     baseline_->timed_threads = request_.threads;
+    baseline_->timed_shapes = std::move(shapes);
     return &*baseline_->timed;
   }
 
@@ -487,8 +496,12 @@ Result<std::vector<Tensor>> random_inputs(const graph::Graph& graph, std::int64_
   std::vector<Tensor> inputs;
   for (const graph::ValueInfo& input : graph.inputs) {
     graph::Shape shape = input.shape;
-    for (std::int64_t& dim : shape) dim = dim < 0 ? 1 : dim;
     if (!shape.empty()) shape[0] = batch;
+    if (std::any_of(shape.begin(), shape.end(), [](std::int64_t dim) { return dim < 0; })) {
+      return invalid_argument("the model's input '" + input.name + "' takes " +
+                              graph::to_string(input.shape) +
+                              "; expected data, which would say the sizes that it leaves open");
+    }
     const auto count = graph::element_count(shape);
     constexpr std::int64_t kMostElements = 1LL << 32U;
     if (!count || *count > kMostElements) {

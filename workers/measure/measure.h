@@ -99,6 +99,8 @@ class Baseline {
                                                 Instruments* instruments = nullptr);
 
 /// One random input per graph input for `batch` samples: floats standard normal, integers 0 or 1.
+///
+/// Errors:   invalid_argument for an input that leaves more than its batch open.
 [[nodiscard]] Result<std::vector<graph::Tensor>> random_inputs(const graph::Graph& graph,
                                                                std::int64_t batch,
                                                                std::uint64_t seed);

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <filesystem>
 #include <random>
+#include <set>
 
 #include "workers/compress/model.h"
+#include "workers/engine/executor.h"
 
 namespace kerf::measure {
 namespace {
@@ -302,7 +304,7 @@ TEST_F(MeasureTest, ABrokenCandidateIsMeasuredAndSaidToBeBroken) {
 
 TEST(RandomInputs, FollowTheGraphAndTheSeed) {
   Graph graph = perceptron();
-  graph.inputs.push_back({"ids", DType::kS64, {1, -1}});
+  graph.inputs.push_back({"ids", DType::kS64, {1, 1}});
   const auto one = random_inputs(graph, 3, 1);
   const auto same = random_inputs(graph, 3, 1);
   const auto other = random_inputs(graph, 3, 2);
@@ -312,6 +314,8 @@ TEST(RandomInputs, FollowTheGraphAndTheSeed) {
   EXPECT_EQ((*one)[0].to_floats(), (*same)[0].to_floats());
   EXPECT_NE((*one)[0].to_floats(), (*other)[0].to_floats());
   for (const std::int64_t value : (*one)[1].to_integers()) EXPECT_TRUE(value == 0 || value == 1);
+  graph.inputs[0].shape = {-1, -1};
+  EXPECT_THAT(random_inputs(graph, 3, 1).error().message, HasSubstr("takes [?, ?]; expected data"));
 }
 
 }  // namespace
