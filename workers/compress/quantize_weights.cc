@@ -42,17 +42,23 @@ Slices slices_of(const Tensor& weights, std::size_t axis, bool per_channel) {
 double squared_error(std::span<const float> magnitudes, float scale, float top) {
   const float inverse = 1.0F / scale;
   double sum = 0;
-  constexpr std::size_t kBlock = 256;  // f32 sums of a block keep their precision, and vectorise
+  // f32 sums of a block keep their precision; independent lanes let the compiler vectorise.
+  constexpr std::size_t kBlock = 256;
+  constexpr std::size_t kLanes = 8;
+  const auto square = [&](float magnitude) {
+    const float scaled = magnitude * inverse;
+    const float error = scaled - round_even(scaled < top ? scaled : top);
+    return error * error;
+  };
   for (std::size_t begin = 0; begin < magnitudes.size(); begin += kBlock) {
     const std::size_t end = std::min(magnitudes.size(), begin + kBlock);
-    float part[4] = {0, 0, 0, 0};
-    for (std::size_t i = begin; i < end; ++i) {
-      const float scaled = magnitudes[i] * inverse;
-      const float q = round_even(scaled < top ? scaled : top);
-      const float error = scaled - q;
-      part[i % 4] += error * error;
+    float lanes[kLanes] = {};
+    std::size_t i = begin;
+    for (; i + kLanes <= end; i += kLanes) {
+      for (std::size_t k = 0; k < kLanes; ++k) lanes[k] += square(magnitudes[i + k]);
     }
-    sum += static_cast<double>(part[0] + part[1]) + static_cast<double>(part[2] + part[3]);
+    for (; i < end; ++i) lanes[0] += square(magnitudes[i]);
+    for (const float lane : lanes) sum += static_cast<double>(lane);
   }
   return sum * static_cast<double>(scale) * static_cast<double>(scale);
 }
