@@ -61,7 +61,7 @@ Result<std::string> token_in_file(const std::string& path) {
   std::string token;
   if (std::ifstream file(path); file && std::getline(file, token) && token.size() >= 20) return token;
   token = make_token();
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return Error{ErrorCode::kUnavailable, path + ": can't be written"};
   const std::string line = token + "\n";
   const bool written = ::write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && ::fsync(fd) == 0;

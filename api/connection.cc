@@ -313,6 +313,7 @@ class Connection {
     set_headers(message, headers);
     message.prepare_payload();
     http::response_serializer<http::file_body> serializer(message);
+    stream_.expires_after(options_.piece_limit);
     const auto [head_error, head] = co_await http::async_write_header(stream_, serializer, kAwait);
     bool broken = static_cast<bool>(head_error);
     while (!broken && !head_only_ && !serializer.is_done()) {

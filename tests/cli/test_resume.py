@@ -67,7 +67,7 @@ class Resume(unittest.TestCase):
         seed = 20261
         print("seed", seed)
         rng = random.Random(seed)
-        trials = 24
+        trials = 60
         with support.scratch() as folder:
             marker = f"KERF_TEST_MARK={folder.name}"
             env = {**os.environ, "KERF_TEST_MARK": folder.name}
@@ -96,7 +96,7 @@ class Resume(unittest.TestCase):
                     for number, result in seen.items():
                         self.assertEqual(now.get(number), result, f"trial {number} was lost or changed")
                     seen = now
-                    os.kill(server.pid, signal.SIGKILL)
+                    server.kill()
                     server.wait()
                 self.wait_until(lambda: not processes_of(marker), 10, f"orphans after the kill of a {victim}")
             done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)

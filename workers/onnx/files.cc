@@ -100,8 +100,9 @@ Result<void> DataFolder::open(const std::string& location) {
   if (fd < 0) {
     const int code = errno;
     if (code == EXDEV || code == ELOOP) {
-      return invalid_argument(what + "leads out of the model's own folder or through a symbolic "
-                                     "link, which is refused");
+      return invalid_argument(what +
+                              "leads out of the model's own folder or through a symbolic "
+                              "link, which is refused");
     }
     return invalid_argument(what + reason(code));
   }
@@ -118,7 +119,8 @@ Result<void> DataFolder::open(const std::string& location) {
 Result<std::uint64_t> DataFolder::size(const std::string& location) {
   KERF_TRY(open(location));
   struct stat info {};
-  if (::fstat(file_, &info) != 0) return invalid_argument("external data '" + location + "': " + reason(errno));
+  if (::fstat(file_, &info) != 0)
+    return invalid_argument("external data '" + location + "': " + reason(errno));
   return static_cast<std::uint64_t>(info.st_size);
 }
 
@@ -131,8 +133,8 @@ Result<void> DataFolder::read(const std::string& location, std::uint64_t offset,
   }
   left_ -= count;
   while (count > 0) {
-    const ssize_t got = ::pread(file_, to, std::min<std::size_t>(count, 1U << 30U),
-                                static_cast<off_t>(offset));
+    const ssize_t got =
+        ::pread(file_, to, std::min<std::size_t>(count, 1U << 30U), static_cast<off_t>(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
       return invalid_argument("external data '" + location + "': " +
@@ -151,8 +153,10 @@ Result<void> write_whole_file(const std::string& path, std::string_view bytes) {
     return Error{full ? ErrorCode::kResourceExhausted : ErrorCode::kUnavailable,
                  "writing '" + path + "': " + step + ": " + reason(code)};
   };
-  std::string temporary = path + ".XXXXXX";
-  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  // Created with the mode that the umask leaves: a sandboxed writer may not change modes later.
+  const std::string temporary = path + ".part-" + std::to_string(::getpid());
+  ::unlink(temporary.c_str());
+  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (fd < 0) return failed(errno, "creating a file beside it");
   const auto give_up = [&](int code, const char* step) {
     ::close(fd);
@@ -168,7 +172,6 @@ Result<void> write_whole_file(const std::string& path, std::string_view bytes) {
     from += done;
     left -= static_cast<std::size_t>(done);
   }
-  if (::fchmod(fd, 0644) != 0) return give_up(errno, "setting its mode");
   if (::fsync(fd) != 0) return give_up(errno, "fsync");
   if (::rename(temporary.c_str(), path.c_str()) != 0) return give_up(errno, "renaming");
   ::close(fd);

@@ -17,7 +17,7 @@
 #include "workers/data/bind.h"
 #include "workers/data/dataset.h"
 #include "workers/data/split.h"
-#include "workers/engine/executor.h"
+#include "workers/measure/inspect.h"
 #include "workers/measure/measure.h"
 #include "workers/onnx/reader.h"
 #include "workers/onnx/writer.h"
@@ -170,20 +170,7 @@ struct Executive::Impl {
     KERF_TRY(load_data(work, paths));
     tell("compile", 0.8);
     KERF_ASSIGN(const measure::HostLock::Turn turn, shared_turn());
-    ModelInfo info = loaded->prepared.info;
-    // Fails here rather than in every trial where the engine can't run the model.
-    KERF_ASSIGN(const auto executor,
-                engine::Executor::compile(loaded->prepared.graph,
-                                          {.batch = 0, .threads = options.threads}));
-    std::map<std::string, std::string> kernels;
-    for (const engine::StepInfo& step : executor->steps()) {
-      if (step.is_layer) kernels.emplace(step.name, step.kernel);
-    }
-    for (LayerInfo& layer : info.layers) {
-      if (const auto found = kernels.find(layer.name); found != kernels.end()) {
-        layer.kernel = found->second;
-      }
-    }
+    KERF_ASSIGN(const ModelInfo info, measure::inspect(loaded->prepared));
     return info.to_json();
   }
 
