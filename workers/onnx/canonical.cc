@@ -29,9 +29,11 @@ Result<void> Canonicalizer::add(Node node) {
     return all;
   }();
   const std::string key = node.domain.empty() ? node.op : node.domain + "." + node.op;
-  if (const auto rule = rules.find(key); rule != rules.end()) return rule->second(*this, std::move(node));
+  if (const auto rule = rules.find(key); rule != rules.end())
+    return rule->second(*this, std::move(node));
   if (!node.domain.empty() || !graph::shapes::registry().contains(node.op)) {
-    return node_unsupported(node, "op " + key + " is not supported (opset " + std::to_string(opset_) +
+    return node_unsupported(node, "op " + key + " is not supported (opset " +
+                                      std::to_string(opset_) +
                                       "); supported: see docs/operators.md");
   }
   return emit(std::move(node));

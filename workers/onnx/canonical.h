@@ -51,7 +51,9 @@ class Canonicalizer {
   [[nodiscard]] bool is_output(const std::string& value) const { return outputs_.contains(value); }
 
   /// How often the file's nodes and outputs read a value.
-  void set_readers(std::unordered_map<std::string, std::size_t> readers) { readers_ = std::move(readers); }
+  void set_readers(std::unordered_map<std::string, std::size_t> readers) {
+    readers_ = std::move(readers);
+  }
   [[nodiscard]] bool is_read(const std::string& value) const { return readers_.contains(value); }
 
   [[nodiscard]] graph::Graph& graph() { return graph_; }
@@ -69,11 +71,11 @@ using CanonicalRule = Result<void> (*)(Canonicalizer&, graph::Node);
 using CanonicalRules = std::unordered_map<std::string, CanonicalRule>;
 
 /// By family (one .cc file each): op name -> rule. Ops without a rule stay as they are.
-void add_attribute_rules(CanonicalRules& rules);     ///< Attributes that became inputs.
-void add_identity_rules(CanonicalRules& rules);      ///< Constant, Dropout, Cast, …
-void add_resampling_rules(CanonicalRules& rules);    ///< Upsample, Resize, Pad.
-void add_normalization_rules(CanonicalRules& rules); ///< Softmax, BatchNormalization, …
-void add_quantized_rules(CanonicalRules& rules);     ///< QLinear*, also com.microsoft's.
+void add_attribute_rules(CanonicalRules& rules);      ///< Attributes that became inputs.
+void add_identity_rules(CanonicalRules& rules);       ///< Constant, Dropout, Cast, …
+void add_resampling_rules(CanonicalRules& rules);     ///< Upsample, Resize, Pad.
+void add_normalization_rules(CanonicalRules& rules);  ///< Softmax, BatchNormalization, …
+void add_quantized_rules(CanonicalRules& rules);      ///< QLinear*, also com.microsoft's.
 
 /// invalid_argument / unimplemented "node Conv 'x': why".
 [[nodiscard]] Error node_error(const graph::Node& node, const std::string& why);

@@ -40,7 +40,8 @@ Result<void> clip(Canonicalizer& c, Node node) {
     const float most = node.real("max", std::numeric_limits<float>::max());
     node.attributes.clear();
     node.inputs.resize(1);
-    if (below || above) node.inputs.push_back(below ? c.constant(node, "min", Tensor::scalar(least)) : "");
+    if (below || above)
+      node.inputs.push_back(below ? c.constant(node, "min", Tensor::scalar(least)) : "");
     if (above) node.inputs.push_back(c.constant(node, "max", Tensor::scalar(most)));
   }
   return c.emit(std::move(node));
@@ -88,7 +89,8 @@ Result<void> split(Canonicalizer& c, Node node) {
     std::int64_t axis = node.integer("axis", 0);
     const auto rank = static_cast<std::int64_t>(x->shape.size());
     if (axis < -rank || axis >= rank) {
-      return node_error(node, "axis " + std::to_string(axis) + " doesn't exist in rank " + std::to_string(rank));
+      return node_error(
+          node, "axis " + std::to_string(axis) + " doesn't exist in rank " + std::to_string(rank));
     }
     const std::int64_t dim = x->shape[static_cast<std::size_t>(axis < 0 ? axis + rank : axis)];
     // Opset 18 allows a smaller last part, which only explicit sizes say in opset 17.
@@ -96,7 +98,8 @@ Result<void> split(Canonicalizer& c, Node node) {
       const std::int64_t size = (dim + parts - 1) / parts;
       std::vector<std::int64_t> sizes(static_cast<std::size_t>(parts), size);
       sizes.back() = dim - size * (parts - 1);
-      if (sizes.back() < 0) return node_error(node, "cannot be split into " + std::to_string(parts) + " parts");
+      if (sizes.back() < 0)
+        return node_error(node, "cannot be split into " + std::to_string(parts) + " parts");
       node.inputs.resize(1);
       node.inputs.push_back(c.constant(node, "split", vector_of(sizes)));
     }
@@ -115,9 +118,9 @@ Result<void> average_pool(Canonicalizer& c, Node node) {
 }  // namespace
 
 void add_attribute_rules(CanonicalRules& rules) {
-  for (const char* op : {"Squeeze", "Unsqueeze", "ReduceL1", "ReduceL2", "ReduceLogSum",
-                         "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-                         "ReduceSum", "ReduceSumSquare"}) {
+  for (const char* op :
+       {"Squeeze", "Unsqueeze", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp",
+        "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"}) {
     rules[op] = axes;
   }
   rules["Clip"] = clip;

@@ -22,7 +22,8 @@ Result<void> constant(Canonicalizer& c, Node node) {
   } else if (name == "value_int" && std::holds_alternative<std::int64_t>(value)) {
     tensor = Tensor::s64({}, {std::get<std::int64_t>(value)});
   } else if (name == "value_floats" && std::holds_alternative<std::vector<float>>(value)) {
-    tensor = Tensor::f32({count(std::get<std::vector<float>>(value))}, std::get<std::vector<float>>(value));
+    tensor = Tensor::f32({count(std::get<std::vector<float>>(value))},
+                         std::get<std::vector<float>>(value));
   } else if (name == "value_ints" && std::holds_alternative<std::vector<std::int64_t>>(value)) {
     const auto& list = std::get<std::vector<std::int64_t>>(value);
     tensor = Tensor::s64({count(list)}, list);
@@ -38,7 +39,8 @@ Result<void> identity(Canonicalizer& c, Node node) {
     return node_error(node, "has " + std::to_string(node.inputs.size()) + " inputs and " +
                                 std::to_string(node.outputs.size()) + " outputs, expected 1 and 1");
   }
-  if (const Tensor* known = c.constant_input(node, 0); known != nullptr && !c.is_output(node.outputs[0])) {
+  if (const Tensor* known = c.constant_input(node, 0);
+      known != nullptr && !c.is_output(node.outputs[0])) {
     return c.replace_by_constant(node.outputs[0], *known);
   }
   node.op = "Identity";
@@ -48,14 +50,18 @@ Result<void> identity(Canonicalizer& c, Node node) {
 
 Result<void> dropout(Canonicalizer& c, Node node) {
   if (const Tensor* training = c.constant_input(node, 2);
-      node.has_input(2) && (training == nullptr || training->elements() != 1 ||
-                            training->dtype() != graph::DType::kBool || training->to_integers()[0] != 0)) {
-    return node_unsupported(node, "training_mode must be a constant false; export the model for inference");
+      node.has_input(2) &&
+      (training == nullptr || training->elements() != 1 ||
+       training->dtype() != graph::DType::kBool || training->to_integers()[0] != 0)) {
+    return node_unsupported(
+        node, "training_mode must be a constant false; export the model for inference");
   }
   if (node.outputs.size() > 1 && !node.outputs[1].empty() && c.is_read(node.outputs[1])) {
-    return node_unsupported(node, "its mask '" + node.outputs[1] + "' is read, which is not supported");
+    return node_unsupported(node,
+                            "its mask '" + node.outputs[1] + "' is read, which is not supported");
   }
-  if (node.inputs.empty() || node.outputs.empty()) return node_error(node, "needs an input and an output");
+  if (node.inputs.empty() || node.outputs.empty())
+    return node_error(node, "needs an input and an output");
   node.inputs.resize(1);
   node.outputs.resize(1);
   return identity(c, std::move(node));
@@ -66,7 +72,8 @@ Result<void> cast(Canonicalizer& c, Node node) {
   node.attributes.erase("round_mode");
   const auto wanted = dtype_of(static_cast<std::int32_t>(node.integer("to", 0)));
   if (!wanted) {
-    return node_unsupported(node, "casting to type " + std::to_string(node.integer("to", 0)) + " is not supported");
+    return node_unsupported(
+        node, "casting to type " + std::to_string(node.integer("to", 0)) + " is not supported");
   }
   const graph::DType to = canonical_dtype(*wanted);
   node.attributes["to"] = static_cast<std::int64_t>(code_of(to));
@@ -86,16 +93,22 @@ Result<void> cast_like(Canonicalizer& c, Node node) {
 
 /// x * sigmoid(alpha * x), an op of its own since opset 24.
 Result<void> swish(Canonicalizer& c, Node node) {
-  if (node.inputs.size() != 1 || node.outputs.size() != 1) return node_error(node, "needs one input and one output");
+  if (node.inputs.size() != 1 || node.outputs.size() != 1)
+    return node_error(node, "needs one input and one output");
   const float alpha = node.real("alpha", 1.0F);
   std::string x = node.inputs[0];
   if (alpha != 1.0F) {
-    Node scaled{c.fresh(node.name + "/scale"), "Mul", "",
-                {x, c.constant(node, "alpha", Tensor::scalar(alpha))}, {c.fresh(node.outputs[0] + "/scaled")}, {}};
+    Node scaled{c.fresh(node.name + "/scale"),
+                "Mul",
+                "",
+                {x, c.constant(node, "alpha", Tensor::scalar(alpha))},
+                {c.fresh(node.outputs[0] + "/scaled")},
+                {}};
     x = scaled.outputs[0];
     KERF_TRY(c.emit(std::move(scaled)));
   }
-  Node gate{c.fresh(node.name + "/sigmoid"), "Sigmoid", "", {x}, {c.fresh(node.outputs[0] + "/gate")}, {}};
+  Node gate{c.fresh(node.name + "/sigmoid"),      "Sigmoid", "", {x},
+            {c.fresh(node.outputs[0] + "/gate")}, {}};
   const std::string gate_value = gate.outputs[0];
   KERF_TRY(c.emit(std::move(gate)));
   node.op = "Mul";

@@ -18,7 +18,8 @@ Result<void> softmax(Canonicalizer& c, Node node) {
   const auto rank = static_cast<std::int64_t>(shape.size());
   std::int64_t axis = node.integer("axis", 1);
   if (axis < -rank || axis > rank) {
-    return node_error(node, "axis " + std::to_string(axis) + " doesn't exist in rank " + std::to_string(rank));
+    return node_error(
+        node, "axis " + std::to_string(axis) + " doesn't exist in rank " + std::to_string(rank));
   }
   if (axis < 0) axis += rank;
   // Where all dimensions from axis on but one are 1, that one is the axis.
@@ -31,23 +32,27 @@ Result<void> softmax(Canonicalizer& c, Node node) {
     return c.emit(std::move(node));
   }
   if (node.outputs.size() != 1) return node_error(node, "needs one output");
-  const auto free = std::count_if(shape.begin(), shape.end(), [](std::int64_t dim) { return dim < 0; });
+  const auto free =
+      std::count_if(shape.begin(), shape.end(), [](std::int64_t dim) { return dim < 0; });
   std::string target;
   if (free == 0 || (axis == 1 && free == 1 && shape[0] < 0)) {
     Shape dims = shape;
     if (axis == 1) dims[0] = 0;  // copied, so that another batch fits as well
     target = c.constant(node, "shape", Tensor::s64({rank}, dims));
   } else {
-    Node measure{c.fresh(node.name + "/shape"), "Shape", "", {node.inputs[0]}, {c.fresh(node.inputs[0] + "/shape")}, {}};
+    Node measure{c.fresh(node.name + "/shape"),        "Shape", "", {node.inputs[0]},
+                 {c.fresh(node.inputs[0] + "/shape")}, {}};
     target = measure.outputs[0];
     KERF_TRY(c.emit(std::move(measure)));
   }
-  Node flat{c.fresh(node.name + "/flatten"), "Flatten", "", {node.inputs[0]}, {c.fresh(node.inputs[0] + "/flat")}, {{"axis", axis}}};
+  Node flat{c.fresh(node.name + "/flatten"),     "Flatten",       "", {node.inputs[0]},
+            {c.fresh(node.inputs[0] + "/flat")}, {{"axis", axis}}};
   const std::string output = node.outputs[0];
   node.inputs[0] = flat.outputs[0];
   node.outputs[0] = c.fresh(output + "/flat");
   node.attributes["axis"] = std::int64_t{-1};
-  Node back{c.fresh(node.name + "/reshape"), "Reshape", "", {node.outputs[0], target}, {output}, {}};
+  Node back{c.fresh(node.name + "/reshape"), "Reshape", "",
+            {node.outputs[0], target},       {output},  {}};
   KERF_TRY(c.emit(std::move(flat)));
   KERF_TRY(c.emit(std::move(node)));
   return c.emit(std::move(back));
@@ -55,7 +60,8 @@ Result<void> softmax(Canonicalizer& c, Node node) {
 
 Result<void> batch_normalization(Canonicalizer& c, Node node) {
   if (node.integer("spatial", 1) != 1) {
-    return node_unsupported(node, "spatial = 0 is not supported; export the model with opset 9 or later");
+    return node_unsupported(node,
+                            "spatial = 0 is not supported; export the model with opset 9 or later");
   }
   while (!node.outputs.empty() && node.outputs.back().empty()) node.outputs.pop_back();
   for (std::size_t i = 1; i < node.outputs.size(); ++i) {

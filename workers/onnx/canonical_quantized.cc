@@ -17,10 +17,15 @@ class Lowering {
   Lowering(Canonicalizer& c, const Node& node) : c_(c), node_(node) {}
 
   /// DequantizeLinear of input `x` with scale at `scale`, zero point at `zero`; the value's name.
-  Result<std::string> dequantize(std::size_t x, std::size_t scale, std::size_t zero, std::int64_t axis = 0) {
+  Result<std::string> dequantize(std::size_t x, std::size_t scale, std::size_t zero,
+                                 std::int64_t axis = 0) {
     KERF_TRY(c_.input(node_, x));
-    Node dq{c_.fresh(node_.name + "/dequantize" + std::to_string(x)), "DequantizeLinear", "",
-            {node_.inputs[x]}, {c_.fresh(node_.inputs[x] + "/f32")}, {}};
+    Node dq{c_.fresh(node_.name + "/dequantize" + std::to_string(x)),
+            "DequantizeLinear",
+            "",
+            {node_.inputs[x]},
+            {c_.fresh(node_.inputs[x] + "/f32")},
+            {}};
     KERF_TRY(add_parameters(dq, scale, zero, axis));
     std::string value = dq.outputs[0];
     KERF_TRY(c_.emit(std::move(dq)));
@@ -32,7 +37,12 @@ class Lowering {
     if (node_.outputs.size() != 1) return node_error(node_, "needs one output");
     plain.domain.clear();
     plain.outputs = {c_.fresh(node_.outputs[0] + "/f32")};
-    Node q{c_.fresh(node_.name + "/quantize"), "QuantizeLinear", "", {plain.outputs[0]}, node_.outputs, {}};
+    Node q{c_.fresh(node_.name + "/quantize"),
+           "QuantizeLinear",
+           "",
+           {plain.outputs[0]},
+           node_.outputs,
+           {}};
     KERF_TRY(add_parameters(q, scale, zero, 0));
     KERF_TRY(c_.emit(std::move(plain)));
     return c_.emit(std::move(q));
@@ -62,11 +72,13 @@ class Lowering {
 };
 
 Error arity(const Node& node) {
-  return node_error(node, "has " + std::to_string(node.inputs.size()) + " inputs, which doesn't fit the op");
+  return node_error(
+      node, "has " + std::to_string(node.inputs.size()) + " inputs, which doesn't fit the op");
 }
 
 /// An s32 bias as f32: values times scale of input times scale of weights.
-Result<std::string> bias(Canonicalizer& c, const Node& node, std::size_t at, std::size_t x_scale, std::size_t w_scale) {
+Result<std::string> bias(Canonicalizer& c, const Node& node, std::size_t at, std::size_t x_scale,
+                         std::size_t w_scale) {
   const Tensor* values = c.constant_input(node, at);
   const Tensor* xs = c.constant_input(node, x_scale);
   const Tensor* ws = c.constant_input(node, w_scale);
@@ -127,7 +139,8 @@ Result<void> qgemm(Canonicalizer& c, Node node) {
   gemm.domain.clear();
   gemm.inputs = {a, b};
   if (node.has_input(6)) {
-    if (node.real("alpha", 1.0F) != 1.0F) return node_unsupported(node, "alpha other than 1 with a bias is not supported");
+    if (node.real("alpha", 1.0F) != 1.0F)
+      return node_unsupported(node, "alpha other than 1 with a bias is not supported");
     KERF_ASSIGN(std::string sum, bias(c, node, 6, 1, 4));
     gemm.inputs.push_back(std::move(sum));
   }
@@ -150,7 +163,8 @@ Result<void> qlinear_binary(Canonicalizer& c, Node node) {
 /// Op(X, Xs, Xz, Ys, Yz).
 Result<void> qlinear_unary(Canonicalizer& c, Node node) {
   if (node.inputs.size() < 4 || node.inputs.size() > 5) return arity(node);
-  if (node.integer("channels_last", 0) != 0) return node_unsupported(node, "channels_last = 1 is not supported");
+  if (node.integer("channels_last", 0) != 0)
+    return node_unsupported(node, "channels_last = 1 is not supported");
   Lowering lower(c, node);
   KERF_ASSIGN(std::string x, lower.dequantize(0, 1, 2));
   Node plain = node;
@@ -158,7 +172,8 @@ Result<void> qlinear_unary(Canonicalizer& c, Node node) {
   plain.inputs = {x};
   plain.attributes.erase("channels_last");
   if (plain.op == "Softmax") {
-    if (node.integer("opset", 13) < 13) return node_unsupported(node, "Softmax of an opset before 13 is not supported");
+    if (node.integer("opset", 13) < 13)
+      return node_unsupported(node, "Softmax of an opset before 13 is not supported");
     plain.attributes.erase("opset");
   }
   return lower.finish(std::move(plain), 3, 4);
@@ -186,7 +201,8 @@ Result<void> quantize_or_back(Canonicalizer& c, Node node) {
   if (const std::int64_t code = node.integer("output_dtype", 0); code != 0) {
     if (node.op == "DequantizeLinear") {
       const auto to = dtype_of(static_cast<std::int32_t>(code));
-      if (!to || canonical_dtype(*to) != DType::kF32) return node_unsupported(node, "output_dtype is not supported");
+      if (!to || canonical_dtype(*to) != DType::kF32)
+        return node_unsupported(node, "output_dtype is not supported");
     } else if (!node.has_input(2)) {
       const auto to = dtype_of(static_cast<std::int32_t>(code));
       KERF_ASSIGN(const graph::shapes::Value* scale, c.input(node, 1));
@@ -209,7 +225,8 @@ void add_quantized_rules(CanonicalRules& rules) {
   rules["QLinearMatMul"] = qlinear_matmul;
   rules["com.microsoft.QLinearConv"] = qlinear_conv;
   rules["com.microsoft.QGemm"] = qgemm;
-  for (const char* op : {"QLinearAdd", "QLinearMul"}) rules[std::string("com.microsoft.") + op] = qlinear_binary;
+  for (const char* op : {"QLinearAdd", "QLinearMul"})
+    rules[std::string("com.microsoft.") + op] = qlinear_binary;
   for (const char* op : {"QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearLeakyRelu",
                          "QLinearSigmoid", "QLinearSoftmax"}) {
     rules[std::string("com.microsoft.") + op] = qlinear_unary;

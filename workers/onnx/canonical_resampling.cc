@@ -15,7 +15,8 @@ Result<std::vector<std::size_t>> positions(const Node& node, const std::vector<s
   for (const std::int64_t axis : axes) {
     const auto size = static_cast<std::int64_t>(rank);
     if (axis < -size || axis >= size) {
-      return node_error(node, "axis " + std::to_string(axis) + " doesn't exist in rank " + std::to_string(rank));
+      return node_error(
+          node, "axis " + std::to_string(axis) + " doesn't exist in rank " + std::to_string(rank));
     }
     out.push_back(static_cast<std::size_t>(axis < 0 ? axis + size : axis));
   }
@@ -23,14 +24,16 @@ Result<std::vector<std::size_t>> positions(const Node& node, const std::vector<s
 }
 
 Result<void> pad(Canonicalizer& c, Node node) {
-  if (node.text("mode", "constant") == "wrap") return node_unsupported(node, "mode 'wrap' is not supported");
+  if (node.text("mode", "constant") == "wrap")
+    return node_unsupported(node, "mode 'wrap' is not supported");
   if (c.opset() < 11) {
     const std::vector<std::int64_t> pads = node.integers("pads");
     const float value = node.real("value", 0.0F);
     node.attributes.erase("pads");
     node.attributes.erase("value");
     node.inputs.resize(1);
-    node.inputs.push_back(c.constant(node, "pads", Tensor::s64({static_cast<std::int64_t>(pads.size())}, pads)));
+    node.inputs.push_back(
+        c.constant(node, "pads", Tensor::s64({static_cast<std::int64_t>(pads.size())}, pads)));
     if (value != 0.0F) node.inputs.push_back(c.constant(node, "value", Tensor::scalar(value)));
   }
   if (node.has_input(3)) {
@@ -50,7 +53,8 @@ Result<void> pad(Canonicalizer& c, Node node) {
       all[at[i] + rank] = given[i + at.size()];
     }
     node.inputs.resize(3);
-    node.inputs[1] = c.constant(node, "pads", Tensor::s64({static_cast<std::int64_t>(all.size())}, all));
+    node.inputs[1] =
+        c.constant(node, "pads", Tensor::s64({static_cast<std::int64_t>(all.size())}, all));
   }
   if (node.inputs.size() > 2 && node.inputs[2].empty()) node.inputs.resize(2);
   return c.emit(std::move(node));
@@ -59,16 +63,19 @@ Result<void> pad(Canonicalizer& c, Node node) {
 /// What Upsample and Resize-10 mean in today's words.
 void set_old_sampling(Node& node) {
   node.attributes["coordinate_transformation_mode"] = std::string("asymmetric");
-  if (node.text("mode", "nearest") == "nearest") node.attributes["nearest_mode"] = std::string("floor");
+  if (node.text("mode", "nearest") == "nearest")
+    node.attributes["nearest_mode"] = std::string("floor");
 }
 
 Result<void> upsample(Canonicalizer& c, Node node) {
   std::string scales = node.has_input(1) ? node.inputs[1] : "";
   if (scales.empty()) {
     const auto found = node.attributes.find("scales");
-    const auto* values = found == node.attributes.end() ? nullptr : std::get_if<std::vector<float>>(&found->second);
+    const auto* values =
+        found == node.attributes.end() ? nullptr : std::get_if<std::vector<float>>(&found->second);
     if (values == nullptr) return node_error(node, "scales are missing");
-    scales = c.constant(node, "scales", Tensor::f32({static_cast<std::int64_t>(values->size())}, *values));
+    scales = c.constant(node, "scales",
+                        Tensor::f32({static_cast<std::int64_t>(values->size())}, *values));
     node.attributes.erase("scales");
   }
   node.op = "Resize";
@@ -85,13 +92,15 @@ Result<void> resize(Canonicalizer& c, Node node) {
     set_old_sampling(node);
     return c.emit(std::move(node));
   }
-  if (node.integer("antialias", 0) != 0) return node_unsupported(node, "antialias is not supported");
+  if (node.integer("antialias", 0) != 0)
+    return node_unsupported(node, "antialias is not supported");
   if (node.text("keep_aspect_ratio_policy", "stretch") != "stretch") {
     return node_unsupported(node, "keep_aspect_ratio_policy other than 'stretch' is not supported");
   }
   const std::string coordinates = node.text("coordinate_transformation_mode", "half_pixel");
   if (coordinates == "tf_crop_and_resize" || coordinates == "half_pixel_symmetric") {
-    return node_unsupported(node, "coordinate_transformation_mode '" + coordinates + "' is not supported");
+    return node_unsupported(
+        node, "coordinate_transformation_mode '" + coordinates + "' is not supported");
   }
   node.attributes.erase("antialias");
   node.attributes.erase("keep_aspect_ratio_policy");
@@ -111,7 +120,8 @@ Result<void> resize(Canonicalizer& c, Node node) {
     const std::size_t which = node.has_input(3) ? 3 : 2;
     const Tensor* given = c.constant_input(node, which);
     if (given == nullptr || given->elements() != static_cast<std::int64_t>(at.size())) {
-      return node_unsupported(node, "with axes, scales or sizes must be a constant of one value an axis");
+      return node_unsupported(node,
+                              "with axes, scales or sizes must be a constant of one value an axis");
     }
     const auto size = static_cast<std::int64_t>(rank);
     if (which == 2) {
@@ -124,7 +134,9 @@ Result<void> resize(Canonicalizer& c, Node node) {
       const auto values = given->to_integers();
       for (std::size_t i = 0; i < at.size(); ++i) all[at[i]] = values[i];
       for (const std::int64_t dim : all) {
-        if (dim < 0) return node_unsupported(node, "sizes for some axes need the others' dimensions, which are free");
+        if (dim < 0)
+          return node_unsupported(
+              node, "sizes for some axes need the others' dimensions, which are free");
       }
       node.inputs[3] = c.constant(node, "sizes", Tensor::s64({size}, all));
     }

@@ -8,8 +8,10 @@ namespace kerf::onnx {
 /// What a model file may hold. A file past a limit is refused by the scan that comes before
 /// parsing, so that a small file cannot ask for much memory.
 inline constexpr std::size_t kMaxNodes = 100'000;
+inline constexpr std::size_t kMaxNames = 500'000;  ///< Inputs and outputs of all nodes together.
 inline constexpr std::size_t kMaxRank = 16;
-inline constexpr std::size_t kMaxGraphDepth = 4;  ///< Graphs inside attributes, counted from the main one.
+inline constexpr std::size_t kMaxGraphDepth =
+    4;  ///< Graphs inside attributes, counted from the main one.
 inline constexpr std::uint64_t kMaxElements = 1ULL << 40U;
 
 /// Bytes that names, attributes and types take once parsed; weights don't count.

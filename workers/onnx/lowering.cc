@@ -25,7 +25,8 @@ class Lowerer {
   }
 
   Result<void> add(Node node) {
-    if (node.op.starts_with("Reduce") && node.op != "ReduceSum" && opset_ < 18) return reduce(std::move(node));
+    if (node.op.starts_with("Reduce") && node.op != "ReduceSum" && opset_ < 18)
+      return reduce(std::move(node));
     if (node.op == "Split" && opset_ >= 18) return split(std::move(node));
     if (node.op == "Gelu" && opset_ < 20) return gelu(node);
     if (node.op == "Mish" && opset_ < 18) return mish(node);
@@ -51,7 +52,8 @@ class Lowerer {
   }
   /// Appends a helper node of `node`'s; its output's name.
   std::string step(const Node& node, const char* op, std::vector<std::string> inputs) {
-    Node helper{fresh(node.name + "/" + op), op, "", std::move(inputs), {fresh(node.outputs[0] + "/" + op)}, {}};
+    Node helper{fresh(node.name + "/" + op),         op, "", std::move(inputs),
+                {fresh(node.outputs[0] + "/" + op)}, {}};
     std::string value = helper.outputs[0];
     keep(std::move(helper));
     return value;
@@ -68,7 +70,8 @@ class Lowerer {
     if (node.has_input(1)) {
       const auto known = inference_.find(node.inputs[1])->elements;
       if (known == nullptr) {
-        return unimplemented("node " + node.label() + ": axes that aren't constant cannot be written in opset 17");
+        return unimplemented("node " + node.label() +
+                             ": axes that aren't constant cannot be written in opset 17");
       }
       for (const auto& axis : *known) axes.push_back(graph::shapes::to_dim(axis));
     }
@@ -84,19 +87,23 @@ class Lowerer {
   }
 
   Result<void> split(Node node) {
-    if (!node.has_input(1)) node.attributes["num_outputs"] = static_cast<std::int64_t>(node.outputs.size());
+    if (!node.has_input(1))
+      node.attributes["num_outputs"] = static_cast<std::int64_t>(node.outputs.size());
     keep(std::move(node));
     return {};
   }
 
   Result<void> gelu(const Node& node) {
     const std::string& x = node.inputs[0];
-    const auto number = [&](const char* what, float value) { return constant(node, what, Tensor::scalar(value)); };
+    const auto number = [&](const char* what, float value) {
+      return constant(node, what, Tensor::scalar(value));
+    };
     std::string gate;
     if (node.text("approximate", "none") == "tanh") {
       // x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))
       const std::string cube = step(node, "Mul", {step(node, "Mul", {x, x}), x});
-      const std::string sum = step(node, "Add", {x, step(node, "Mul", {cube, number("cubic", 0.044715F)})});
+      const std::string sum =
+          step(node, "Add", {x, step(node, "Mul", {cube, number("cubic", 0.044715F)})});
       gate = step(node, "Tanh", {step(node, "Mul", {sum, number("slope", 0.7978845608028654F)})});
     } else {
       // x / 2 * (1 + erf(x / sqrt(2)))
@@ -125,13 +132,15 @@ class Lowerer {
     const std::string per_channel =
         constant(node, "per_channel", Tensor::s64({static_cast<std::int64_t>(dims.size())}, dims));
     const std::string shape = step(node, "Shape", {x});
-    const std::string grouped = step(node, "Reshape", {x, constant(node, "groups", Tensor::s64({3}, {0, groups, -1}))});
+    const std::string grouped =
+        step(node, "Reshape", {x, constant(node, "groups", Tensor::s64({3}, {0, groups, -1}))});
     const std::string ones = constant(node, "ones", filled(1.0F));
     const std::string zeros = constant(node, "zeros", filled(0.0F));
     const std::string even = step(node, "InstanceNormalization", {grouped, ones, zeros});
     out_.nodes.back().attributes["epsilon"] = node.real("epsilon", 1e-5F);
     const std::string back = step(node, "Reshape", {even, shape});
-    const std::string scaled = step(node, "Mul", {back, step(node, "Reshape", {node.inputs[1], per_channel})});
+    const std::string scaled =
+        step(node, "Mul", {back, step(node, "Reshape", {node.inputs[1], per_channel})});
     last(node, "Add", {scaled, step(node, "Reshape", {node.inputs[2], per_channel})});
     return {};
   }

@@ -17,7 +17,7 @@ namespace kerf::onnx {
 ///
 /// Errors:   unimplemented naming a node that the opset cannot express.
 [[nodiscard]] Result<graph::Graph> lower_to_opset(const graph::Graph& graph,
-                                                   graph::shapes::Inference& inference,
-                                                   std::int64_t opset);
+                                                  graph::shapes::Inference& inference,
+                                                  std::int64_t opset);
 
 }  // namespace kerf::onnx

@@ -47,7 +47,8 @@ Error one_line(Error error) {
       clean += c;
     }
     if (clean.size() > kLongest) {
-      while (!clean.empty() && (static_cast<unsigned char>(clean.back()) & 0xC0U) == 0x80U) clean.pop_back();
+      while (!clean.empty() && (static_cast<unsigned char>(clean.back()) & 0xC0U) == 0x80U)
+        clean.pop_back();
       clean.pop_back();
       clean += " …";
       break;
@@ -67,7 +68,8 @@ Result<std::int64_t> opset_of(const ModelProto& model) {
     }
     if (domain.empty()) version = import.version();
   }
-  if (!version) return invalid_argument("the model imports no opset of ai.onnx; is it an ONNX model?");
+  if (!version)
+    return invalid_argument("the model imports no opset of ai.onnx; is it an ONNX model?");
   if (*version < kMinOpset || *version > kMaxOpset) {
     return unimplemented("opset " + std::to_string(*version) + " is not supported, expected " +
                          std::to_string(kMinOpset) + " to " + std::to_string(kMaxOpset) +
@@ -81,13 +83,15 @@ Result<ValueInfo> value_info(const ValueInfoProto& proto, const std::string& wha
   if (proto.name().empty()) return invalid_argument("a " + what + " has no name");
   if (!proto.has_type() || proto.type().value_case() != TypeProto::kTensorType) {
     const bool other = proto.has_type() && proto.type().value_case() != TypeProto::VALUE_NOT_SET;
-    return other ? unimplemented(label + ": only tensors are supported, not sequences, maps or optionals")
+    return other ? unimplemented(label +
+                                 ": only tensors are supported, not sequences, maps or optionals")
                  : invalid_argument(label + ": has no type");
   }
   const auto& tensor = proto.type().tensor_type();
   const auto dtype = dtype_of(tensor.elem_type());
   if (!dtype) {
-    return unimplemented(label + ": element type " + std::to_string(tensor.elem_type()) + " is not supported");
+    return unimplemented(label + ": element type " + std::to_string(tensor.elem_type()) +
+                         " is not supported");
   }
   ValueInfo info{proto.name(), canonical_dtype(*dtype), {}};
   if (!tensor.has_shape()) {
@@ -109,38 +113,46 @@ Result<ValueInfo> value_info(const ValueInfoProto& proto, const std::string& wha
   return info;
 }
 
-Result<graph::Attribute> attribute(AttributeProto& proto, const std::string& what, DataFolder& folder) {
-  if (!proto.ref_attr_name().empty()) return unimplemented(what + ": refers to a function's attribute");
+Result<graph::Attribute> attribute(AttributeProto& proto, const std::string& what,
+                                   DataFolder& folder) {
+  if (!proto.ref_attr_name().empty())
+    return unimplemented(what + ": refers to a function's attribute");
   AttributeProto::AttributeType type = proto.type();
   if (type == AttributeProto::UNDEFINED) {  // files of IR 1 don't say
-    type = proto.has_f()           ? AttributeProto::FLOAT
-           : proto.has_i()         ? AttributeProto::INT
-           : proto.has_s()         ? AttributeProto::STRING
-           : proto.has_t()         ? AttributeProto::TENSOR
-           : proto.has_g()         ? AttributeProto::GRAPH
+    type = proto.has_f()              ? AttributeProto::FLOAT
+           : proto.has_i()            ? AttributeProto::INT
+           : proto.has_s()            ? AttributeProto::STRING
+           : proto.has_t()            ? AttributeProto::TENSOR
+           : proto.has_g()            ? AttributeProto::GRAPH
            : proto.floats_size() > 0  ? AttributeProto::FLOATS
            : proto.strings_size() > 0 ? AttributeProto::STRINGS
                                       : AttributeProto::INTS;
   }
   switch (type) {
-    case AttributeProto::FLOAT: return graph::Attribute(proto.f());
-    case AttributeProto::INT: return graph::Attribute(static_cast<std::int64_t>(proto.i()));
-    case AttributeProto::STRING: return graph::Attribute(proto.s());
+    case AttributeProto::FLOAT:
+      return graph::Attribute(proto.f());
+    case AttributeProto::INT:
+      return graph::Attribute(static_cast<std::int64_t>(proto.i()));
+    case AttributeProto::STRING:
+      return graph::Attribute(proto.s());
     case AttributeProto::FLOATS:
       return graph::Attribute(std::vector<float>(proto.floats().begin(), proto.floats().end()));
     case AttributeProto::INTS:
       return graph::Attribute(std::vector<std::int64_t>(proto.ints().begin(), proto.ints().end()));
     case AttributeProto::STRINGS:
-      return graph::Attribute(std::vector<std::string>(proto.strings().begin(), proto.strings().end()));
+      return graph::Attribute(
+          std::vector<std::string>(proto.strings().begin(), proto.strings().end()));
     case AttributeProto::TENSOR: {
       KERF_ASSIGN(Tensor tensor, take_tensor(*proto.mutable_t(), what, folder));
       return graph::Attribute(std::move(tensor));
     }
     case AttributeProto::GRAPH:
     case AttributeProto::GRAPHS:
-      return unimplemented(what + ": control flow (If, Loop, Scan) is not supported; export the model "
-                                  "without it (fixed shapes, no branches), or fold it with onnxsim");
-    default: return unimplemented(what + ": sparse tensors, types and their lists are not supported");
+      return unimplemented(what +
+                           ": control flow (If, Loop, Scan) is not supported; export the model "
+                           "without it (fixed shapes, no branches), or fold it with onnxsim");
+    default:
+      return unimplemented(what + ": sparse tensors, types and their lists are not supported");
   }
 }
 
@@ -197,14 +209,15 @@ Result<void> read_initializers(GraphProto& proto, Graph& graph, DataFolder& fold
     KERF_ASSIGN(Tensor tensor, take_tensor(item, what, folder));
     graph.initializers.emplace(name, std::move(tensor));
   }
-  proto.clear_initializer();
+  google::protobuf::RepeatedPtrField<::onnx::TensorProto>().Swap(proto.mutable_initializer());
   return {};
 }
 
 /// Infinite constants are bounds and masks, never weights.
 Result<void> refuse_infinite(const Graph& graph) {
   static const std::unordered_set<std::string> allowed = {
-      "Clip", "Where", "Pad", "Max", "Min", "ConstantOfShape", "Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"};
+      "Clip",  "Where", "Pad",         "Max",     "Min",           "ConstantOfShape",
+      "Equal", "Less",  "LessOrEqual", "Greater", "GreaterOrEqual"};
   std::unordered_map<std::string, std::size_t> infinite;
   for (const auto& [name, tensor] : graph.initializers) {
     if (const auto bad = first_not_finite(tensor)) infinite.emplace(name, *bad);
@@ -213,9 +226,12 @@ Result<void> refuse_infinite(const Graph& graph) {
   for (const Node& node : graph.nodes) {
     for (const std::string& input : node.inputs) {
       const auto found = infinite.find(input);
-      if (found == infinite.end() || (allowed.contains(node.op) && graph.constant(input)->elements() == 1)) continue;
-      return invalid_argument("initializer '" + input + "': element " + std::to_string(found->second) +
-                              " is infinite (read by node " + node.label() + ")");
+      if (found == infinite.end() ||
+          (allowed.contains(node.op) && graph.constant(input)->elements() == 1))
+        continue;
+      return invalid_argument("initializer '" + input + "': element " +
+                              std::to_string(found->second) + " is infinite (read by node " +
+                              node.label() + ")");
     }
   }
   return {};
@@ -263,6 +279,8 @@ Result<std::vector<Node>> read_nodes(GraphProto& proto, Names& names, DataFolder
     names.values.insert(node.outputs.begin(), node.outputs.end());
     nodes.push_back(std::move(node));
   }
+  // Swapping, unlike clearing, gives the memory back.
+  google::protobuf::RepeatedPtrField<NodeProto>().Swap(proto.mutable_node());
   return nodes;
 }
 
@@ -331,7 +349,8 @@ Result<Graph> guarded(std::string_view bytes, const std::string& name, DataFolde
     if (!graph.has_value()) return one_line(with_context("model '" + name + "'", graph.error()));
     return graph;
   } catch (const std::bad_alloc&) {
-    return one_line({ErrorCode::kResourceExhausted, "model '" + name + "': not enough memory to read it"});
+    return one_line(
+        {ErrorCode::kResourceExhausted, "model '" + name + "': not enough memory to read it"});
   }
 }
 
@@ -346,10 +365,12 @@ Result<Graph> read_model(const std::string& path, const ReadOptions& options) {
   return guarded(file->bytes(), path, folder);
 }
 
-Result<Graph> parse_model(std::string_view bytes, const std::string& name, const ReadOptions& options) {
+Result<Graph> parse_model(std::string_view bytes, const std::string& name,
+                          const ReadOptions& options) {
   if (bytes.size() > options.max_bytes) {
-    return one_line(invalid_argument("model '" + name + "': has " + std::to_string(bytes.size()) + " bytes, at most " +
-                                     std::to_string(options.max_bytes) + " are read"));
+    return one_line(invalid_argument("model '" + name + "': has " + std::to_string(bytes.size()) +
+                                     " bytes, at most " + std::to_string(options.max_bytes) +
+                                     " are read"));
   }
   DataFolder folder("", 0);
   return guarded(bytes, name, folder);

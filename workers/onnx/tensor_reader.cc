@@ -54,8 +54,10 @@ Result<External> external_of(const TensorProto& proto, const std::string& what) 
       return invalid_argument(what + ": external " + entry.key() + " '" + entry.value() +
                               "' isn't a number");
     }
-    if (entry.key() == "offset") external.offset = number;
-    else external.length = number;
+    if (entry.key() == "offset")
+      external.offset = number;
+    else
+      external.length = number;
   }
   return external;
 }
@@ -67,8 +69,8 @@ Result<void> read_external(const TensorProto& proto, const std::string& what, Da
   if (!size.has_value()) return with_context(what, size.error());
   if (external.length.value_or(bytes) != bytes) {
     return invalid_argument(what + ": external data has the length " +
-                            std::to_string(*external.length) + ", but shape " + graph::to_string(shape) +
-                            " needs " + std::to_string(bytes) + " bytes");
+                            std::to_string(*external.length) + ", but shape " +
+                            graph::to_string(shape) + " needs " + std::to_string(bytes) + " bytes");
   }
   if (external.offset > *size || *size - external.offset < bytes) {
     return invalid_argument(what + ": external data '" + external.location + "' has " +
@@ -111,11 +113,19 @@ Result<void> read_typed(const TensorProto& proto, const std::string& what, DType
   std::uint64_t count = 0;
   std::uint64_t wanted = elements;
   switch (dtype) {
-    case DType::kF32: count = static_cast<std::uint64_t>(proto.float_data_size()); break;
-    case DType::kF64: count = static_cast<std::uint64_t>(proto.double_data_size()); break;
-    case DType::kS64: count = static_cast<std::uint64_t>(proto.int64_data_size()); break;
+    case DType::kF32:
+      count = static_cast<std::uint64_t>(proto.float_data_size());
+      break;
+    case DType::kF64:
+      count = static_cast<std::uint64_t>(proto.double_data_size());
+      break;
+    case DType::kS64:
+      count = static_cast<std::uint64_t>(proto.int64_data_size());
+      break;
     case DType::kU32:
-    case DType::kU64: count = static_cast<std::uint64_t>(proto.uint64_data_size()); break;
+    case DType::kU64:
+      count = static_cast<std::uint64_t>(proto.uint64_data_size());
+      break;
     default:
       count = static_cast<std::uint64_t>(proto.int32_data_size());
       if (packs_two(dtype)) wanted = (elements + 1) / 2;
@@ -127,19 +137,29 @@ Result<void> read_typed(const TensorProto& proto, const std::string& what, DType
   }
   tensor = Tensor(dtype, shape);
   switch (dtype) {
-    case DType::kF32: return copy_field<float>(proto.float_data(), what, tensor);
-    case DType::kF64: return copy_field<double>(proto.double_data(), what, tensor);
-    case DType::kS64: return copy_field<std::int64_t>(proto.int64_data(), what, tensor);
-    case DType::kU64: return copy_field<std::uint64_t>(proto.uint64_data(), what, tensor);
-    case DType::kU32: return copy_field<std::uint32_t>(proto.uint64_data(), what, tensor);
-    case DType::kS32: return copy_field<std::int32_t>(proto.int32_data(), what, tensor);
-    case DType::kS16: return copy_field<std::int16_t>(proto.int32_data(), what, tensor);
-    case DType::kS8: return copy_field<std::int8_t>(proto.int32_data(), what, tensor);
+    case DType::kF32:
+      return copy_field<float>(proto.float_data(), what, tensor);
+    case DType::kF64:
+      return copy_field<double>(proto.double_data(), what, tensor);
+    case DType::kS64:
+      return copy_field<std::int64_t>(proto.int64_data(), what, tensor);
+    case DType::kU64:
+      return copy_field<std::uint64_t>(proto.uint64_data(), what, tensor);
+    case DType::kU32:
+      return copy_field<std::uint32_t>(proto.uint64_data(), what, tensor);
+    case DType::kS32:
+      return copy_field<std::int32_t>(proto.int32_data(), what, tensor);
+    case DType::kS16:
+      return copy_field<std::int16_t>(proto.int32_data(), what, tensor);
+    case DType::kS8:
+      return copy_field<std::int8_t>(proto.int32_data(), what, tensor);
     case DType::kU8:
-    case DType::kBool: return copy_field<std::uint8_t>(proto.int32_data(), what, tensor);
+    case DType::kBool:
+      return copy_field<std::uint8_t>(proto.int32_data(), what, tensor);
     case DType::kU16:
     case DType::kF16:
-    case DType::kBF16: return copy_field<std::uint16_t>(proto.int32_data(), what, tensor);
+    case DType::kBF16:
+      return copy_field<std::uint16_t>(proto.int32_data(), what, tensor);
     case DType::kS4:
     case DType::kU4: {
       std::vector<std::byte> packed;
@@ -177,22 +197,38 @@ Result<Tensor> narrow(Tensor tensor, const std::string& what) {
 
 std::optional<DType> dtype_of(std::int32_t code) {
   switch (code) {
-    case 1: return DType::kF32;
-    case 2: return DType::kU8;
-    case 3: return DType::kS8;
-    case 4: return DType::kU16;
-    case 5: return DType::kS16;
-    case 6: return DType::kS32;
-    case 7: return DType::kS64;
-    case 9: return DType::kBool;
-    case 10: return DType::kF16;
-    case 11: return DType::kF64;
-    case 12: return DType::kU32;
-    case 13: return DType::kU64;
-    case 16: return DType::kBF16;
-    case 21: return DType::kU4;
-    case 22: return DType::kS4;
-    default: return std::nullopt;
+    case 1:
+      return DType::kF32;
+    case 2:
+      return DType::kU8;
+    case 3:
+      return DType::kS8;
+    case 4:
+      return DType::kU16;
+    case 5:
+      return DType::kS16;
+    case 6:
+      return DType::kS32;
+    case 7:
+      return DType::kS64;
+    case 9:
+      return DType::kBool;
+    case 10:
+      return DType::kF16;
+    case 11:
+      return DType::kF64;
+    case 12:
+      return DType::kU32;
+    case 13:
+      return DType::kU64;
+    case 16:
+      return DType::kBF16;
+    case 21:
+      return DType::kU4;
+    case 22:
+      return DType::kS4;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -204,7 +240,8 @@ std::int32_t code_of(DType dtype) {
 }
 
 DType canonical_dtype(DType dtype) {
-  return dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kF64 ? DType::kF32 : dtype;
+  return dtype == DType::kF16 || dtype == DType::kBF16 || dtype == DType::kF64 ? DType::kF32
+                                                                               : dtype;
 }
 
 std::optional<std::size_t> first_not_finite(const Tensor& tensor) {
@@ -233,7 +270,8 @@ Result<Tensor> take_tensor(TensorProto& proto, const std::string& what, DataFold
   bool empty = false;
   for (const std::int64_t dim : proto.dims()) {
     shape.push_back(dim);
-    if (dim < 0) return invalid_argument(what + ": has the negative dimension " + std::to_string(dim));
+    if (dim < 0)
+      return invalid_argument(what + ": has the negative dimension " + std::to_string(dim));
     empty = empty || dim == 0;
   }
   for (const std::int64_t dim : shape) {

@@ -9,13 +9,24 @@ namespace kerf::onnx {
 namespace {
 
 enum class Kind {
-  kModel, kGraph, kNode, kAttribute, kTensor, kSparse, kValueInfo, kType, kTensorType, kShape, kDim,
-  kOther,      // a message or a blob of which only the size matters
-  kText,       // a string that has to be UTF-8
-  kDims,       // TensorProto.dims
-  kNumbers,    // numbers of attributes
-  kVarints,    // weights as varints
-  kBlob,       // weights as bytes
+  kModel,
+  kGraph,
+  kNode,
+  kAttribute,
+  kTensor,
+  kSparse,
+  kValueInfo,
+  kType,
+  kTensorType,
+  kShape,
+  kDim,
+  kOther,    // a message or a blob of which only the size matters
+  kText,     // a string that has to be UTF-8
+  kValue,    // the same, naming an input or output of a node
+  kDims,     // TensorProto.dims
+  kNumbers,  // numbers of attributes
+  kVarints,  // weights as varints
+  kBlob,     // weights as bytes
 };
 
 /// What the length-delimited or scalar field `number` of a message is.
@@ -25,51 +36,72 @@ Kind child(Kind parent, std::uint32_t number) {
       return number == 7 ? Kind::kGraph : Kind::kOther;
     case Kind::kGraph:
       switch (number) {
-        case 1: return Kind::kNode;
-        case 2: return Kind::kText;
-        case 5: return Kind::kTensor;
+        case 1:
+          return Kind::kNode;
+        case 2:
+          return Kind::kText;
+        case 5:
+          return Kind::kTensor;
         case 11:
         case 12:
-        case 13: return Kind::kValueInfo;
-        case 15: return Kind::kSparse;
-        default: return Kind::kOther;
+        case 13:
+          return Kind::kValueInfo;
+        case 15:
+          return Kind::kSparse;
+        default:
+          return Kind::kOther;
       }
     case Kind::kNode:
       switch (number) {
         case 1:
         case 2:
+          return Kind::kValue;
         case 3:
         case 4:
-        case 7: return Kind::kText;
-        case 5: return Kind::kAttribute;
-        default: return Kind::kOther;
+        case 7:
+          return Kind::kText;
+        case 5:
+          return Kind::kAttribute;
+        default:
+          return Kind::kOther;
       }
     case Kind::kAttribute:
       switch (number) {
-        case 1: return Kind::kText;
+        case 1:
+          return Kind::kText;
         case 5:
-        case 10: return Kind::kTensor;
+        case 10:
+          return Kind::kTensor;
         case 6:
-        case 11: return Kind::kGraph;
+        case 11:
+          return Kind::kGraph;
         case 7:
-        case 8: return Kind::kNumbers;
+        case 8:
+          return Kind::kNumbers;
         case 22:
-        case 23: return Kind::kSparse;
-        default: return Kind::kOther;
+        case 23:
+          return Kind::kSparse;
+        default:
+          return Kind::kOther;
       }
     case Kind::kSparse:
       return number == 3 ? Kind::kDims : Kind::kTensor;
     case Kind::kTensor:
       switch (number) {
-        case 1: return Kind::kDims;
+        case 1:
+          return Kind::kDims;
         case 4:
         case 9:
-        case 10: return Kind::kBlob;
+        case 10:
+          return Kind::kBlob;
         case 5:
         case 7:
-        case 11: return Kind::kVarints;
-        case 8: return Kind::kText;
-        default: return Kind::kOther;
+        case 11:
+          return Kind::kVarints;
+        case 8:
+          return Kind::kText;
+        default:
+          return Kind::kOther;
       }
     case Kind::kValueInfo:
       return number == 1 ? Kind::kText : number == 2 ? Kind::kType : Kind::kOther;
@@ -91,17 +123,26 @@ bool is_message(Kind kind) { return kind <= Kind::kDim; }
 /// Bytes that an empty parsed message or string takes in memory, generously.
 std::uint64_t weight(Kind kind) {
   switch (kind) {
-    case Kind::kNode: return 224;
-    case Kind::kAttribute: return 256;
-    case Kind::kTensor: return 320;
+    case Kind::kNode:
+      return 224;
+    case Kind::kAttribute:
+      return 256;
+    case Kind::kTensor:
+      return 320;
     case Kind::kGraph:
-    case Kind::kSparse: return 320;
-    case Kind::kText: return 48;
-    case Kind::kNumbers: return 8;
+    case Kind::kSparse:
+      return 320;
+    case Kind::kText:
+    case Kind::kValue:
+      return 48;
+    case Kind::kNumbers:
+      return 8;
     case Kind::kBlob:
     case Kind::kDims:
-    case Kind::kVarints: return 16;
-    default: return 96;
+    case Kind::kVarints:
+      return 16;
+    default:
+      return 96;
   }
 }
 
@@ -146,8 +187,8 @@ class Scanner {
 
  private:
   Error at(const std::string& what) const {
-    return invalid_argument("not a readable ONNX file: " + what + " at byte " + std::to_string(at_) +
-                            " of " + std::to_string(bytes_.size()));
+    return invalid_argument("not a readable ONNX file: " + what + " at byte " +
+                            std::to_string(at_) + " of " + std::to_string(bytes_.size()));
   }
 
   bool varint(std::size_t end, std::uint64_t& value) {
@@ -163,16 +204,17 @@ class Scanner {
   Result<void> charge(std::uint64_t bytes) {
     structure_ += bytes;
     if (structure_ <= kMaxStructureBytes) return {};
-    return invalid_argument(
-        "the model's names, attributes and types would take more than " +
-        std::to_string(kMaxStructureBytes >> 20U) + " MiB of memory, the limit of this reader");
+    return invalid_argument("the model's names, attributes and types would take more than " +
+                            std::to_string(kMaxStructureBytes >> 20U) +
+                            " MiB of memory, the limit of this reader");
   }
 
   Result<void> message(Kind kind, std::size_t end, std::size_t graphs) {
     if (kind == Kind::kGraph && ++graphs > kMaxGraphDepth) {
-      return unimplemented("graphs are nested more than " + std::to_string(kMaxGraphDepth) +
-                           " deep; control flow (If, Loop, Scan) is not supported, export the model "
-                           "without it");
+      return unimplemented(
+          "graphs are nested more than " + std::to_string(kMaxGraphDepth) +
+          " deep; control flow (If, Loop, Scan) is not supported, export the model "
+          "without it");
     }
     if (kind == Kind::kNode && ++nodes_ > kMaxNodes) {
       return invalid_argument("the model has more than " + std::to_string(kMaxNodes) +
@@ -211,7 +253,8 @@ class Scanner {
           KERF_TRY(field(part, static_cast<std::size_t>(value), graphs, dims));
           break;
         }
-        default: return at("a field of unknown wire type " + std::to_string(tag & 7U));
+        default:
+          return at("a field of unknown wire type " + std::to_string(tag & 7U));
       }
       if (dims > kMaxRank) {
         return invalid_argument("a tensor has more than " + std::to_string(kMaxRank) +
@@ -226,6 +269,12 @@ class Scanner {
     const std::size_t end = at_ + size;
     if (is_message(part)) return message(part, end, graphs);
     switch (part) {
+      case Kind::kValue:
+        if (++values_ > kMaxNames) {
+          return invalid_argument("the nodes have more than " + std::to_string(kMaxNames) +
+                                  " inputs and outputs, the limit of this reader");
+        }
+        [[fallthrough]];
       case Kind::kText:
         KERF_TRY(charge(size));
         if (!is_utf8(body)) return at("a name that isn't UTF-8");
@@ -238,10 +287,17 @@ class Scanner {
         }
         break;
       }
-      case Kind::kNumbers: KERF_TRY(charge(8 * static_cast<std::uint64_t>(size))); break;
-      case Kind::kVarints: KERF_TRY(varints(size)); break;
-      case Kind::kBlob: break;
-      default: KERF_TRY(charge(8 * static_cast<std::uint64_t>(size))); break;
+      case Kind::kNumbers:
+        KERF_TRY(charge(8 * static_cast<std::uint64_t>(size)));
+        break;
+      case Kind::kVarints:
+        KERF_TRY(varints(size));
+        break;
+      case Kind::kBlob:
+        break;
+      default:
+        KERF_TRY(charge(8 * static_cast<std::uint64_t>(size)));
+        break;
     }
     at_ = end;
     return {};
@@ -250,14 +306,16 @@ class Scanner {
   Result<void> varints(std::uint64_t bytes) {
     varint_bytes_ += bytes;
     if (varint_bytes_ <= kMaxVarintBytes) return {};
-    return invalid_argument("more than " + std::to_string(kMaxVarintBytes >> 20U) +
-                            " MiB of weights lie in int32_data, int64_data or uint64_data; save the "
-                            "model with raw_data");
+    return invalid_argument(
+        "more than " + std::to_string(kMaxVarintBytes >> 20U) +
+        " MiB of weights lie in int32_data, int64_data or uint64_data; save the "
+        "model with raw_data");
   }
 
   std::string_view bytes_;
   std::size_t at_ = 0;
   std::size_t nodes_ = 0;
+  std::size_t values_ = 0;
   std::uint64_t structure_ = 0;
   std::uint64_t varint_bytes_ = 0;
 };

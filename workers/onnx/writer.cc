@@ -37,13 +37,14 @@ void write_tensor(const Tensor& tensor, TensorProto& proto) {
   const auto values = tensor.as<std::uint8_t>();
   for (std::size_t i = 0; i < values.size(); ++i) {
     auto& byte = (*raw)[i / 2];
-    byte = static_cast<char>(static_cast<std::uint8_t>(byte) |
-                             static_cast<std::uint8_t>((values[i] & 0x0FU) << (i % 2 == 0 ? 0U : 4U)));
+    byte =
+        static_cast<char>(static_cast<std::uint8_t>(byte) |
+                          static_cast<std::uint8_t>((values[i] & 0x0FU) << (i % 2 == 0 ? 0U : 4U)));
   }
 }
 
-Result<void> write_attribute(const Node& node, const std::string& name, const graph::Attribute& value,
-                             AttributeProto& proto) {
+Result<void> write_attribute(const Node& node, const std::string& name,
+                             const graph::Attribute& value, AttributeProto& proto) {
   proto.set_name(name);
   if (const auto* i = std::get_if<std::int64_t>(&value)) {
     proto.set_type(AttributeProto::INT);
@@ -67,7 +68,8 @@ Result<void> write_attribute(const Node& node, const std::string& name, const gr
     proto.set_type(AttributeProto::TENSOR);
     write_tensor(*tensor, *proto.mutable_t());
   } else {
-    return unimplemented("node " + node.label() + ": attribute '" + name + "' holds a graph, which is not written");
+    return unimplemented("node " + node.label() + ": attribute '" + name +
+                         "' holds a graph, which is not written");
   }
   return {};
 }
@@ -79,9 +81,12 @@ void write_value(const std::string& name, const Value& value, ValueInfoProto& pr
   auto* shape = type->mutable_shape();
   for (const std::int64_t dim : value.shape) {
     auto* to = shape->add_dim();
-    if (dim >= 0) to->set_dim_value(dim);
-    else if (dim == graph::shapes::kBatchSymbol) to->set_dim_param("N");
-    else if (dim != graph::shapes::kUnknown) to->set_dim_param("D" + std::to_string(-dim));
+    if (dim >= 0)
+      to->set_dim_value(dim);
+    else if (dim == graph::shapes::kBatchSymbol)
+      to->set_dim_param("N");
+    else if (dim != graph::shapes::kUnknown)
+      to->set_dim_param("D" + std::to_string(-dim));
   }
 }
 
@@ -157,8 +162,9 @@ Result<std::string> serialize_model(const Graph& source) {
   for (const auto& [name, tensor] : graph.initializers) {
     if (read.contains(name)) bytes += tensor.bytes();
   }
-  const Error too_large{ErrorCode::kResourceExhausted,
-                        "the model '" + graph.name + "' is larger than 2 GiB, the limit of an ONNX file"};
+  const Error too_large{
+      ErrorCode::kResourceExhausted,
+      "the model '" + graph.name + "' is larger than 2 GiB, the limit of an ONNX file"};
   if (bytes >= kMaxMessageBytes) return too_large;
   for (const auto& [name, tensor] : graph.initializers) {
     if (!read.contains(name)) continue;
@@ -172,12 +178,14 @@ Result<std::string> serialize_model(const Graph& source) {
   }
   for (const auto& output : graph.outputs) {
     const Value* value = inference.find(output.name);
-    if (value == nullptr) return invalid_argument("graph output '" + output.name + "' has no producer");
+    if (value == nullptr)
+      return invalid_argument("graph output '" + output.name + "' has no producer");
     write_value(output.name, *value, *proto->add_output());
   }
   if (model.ByteSizeLong() > kMaxMessageBytes) return too_large;
   std::string out;
-  if (!model.SerializeToString(&out)) return internal_error("the model '" + graph.name + "' could not be serialized");
+  if (!model.SerializeToString(&out))
+    return internal_error("the model '" + graph.name + "' could not be serialized");
   return out;
 }
 

@@ -10,7 +10,8 @@
 
 namespace {
 
-kerf::Result<void> convert(const std::string& in, const std::string& out, const std::string& batch) {
+kerf::Result<void> convert(const std::string& in, const std::string& out,
+                           const std::string& batch) {
   KERF_ASSIGN(kerf::graph::Graph graph, kerf::onnx::read_model(in));
   if (!batch.empty()) {
     KERF_ASSIGN(graph, kerf::graph::with_batch(graph, std::stoll(batch)));
@@ -28,7 +29,9 @@ int main() {
     std::getline(fields, out, '\t');
     std::getline(fields, batch, '\t');
     const auto done = convert(in, out, batch);
-    if (done.has_value()) std::cout << "ok" << std::endl;
-    else std::cout << to_string(done.error().code) << ": " << done.error().message << std::endl;
+    if (done.has_value())
+      std::cout << "ok" << std::endl;
+    else
+      std::cout << to_string(done.error().code) << ": " << done.error().message << std::endl;
   }
 }

@@ -8,9 +8,9 @@
 namespace kerf {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::ModelBuilder;
 using testing::TemporaryFolder;
-using ::testing::HasSubstr;
 
 struct External {
   std::string location = "weights.bin";
@@ -19,7 +19,11 @@ struct External {
 };
 
 std::string model(const External& external) {
-  ModelBuilder builder = ModelBuilder(13).input("x", {1, 4}).floats("w", {4}).node("Mul", {"x", "w"}, {"y"}).output("y");
+  ModelBuilder builder = ModelBuilder(13)
+                             .input("x", {1, 4})
+                             .floats("w", {4})
+                             .node("Mul", {"x", "w"}, {"y"})
+                             .output("y");
   auto* tensor = builder.model.mutable_graph()->mutable_initializer(0);
   tensor->clear_float_data();
   tensor->set_data_location(::onnx::TensorProto::EXTERNAL);
@@ -85,7 +89,8 @@ TEST_F(ExternalData, DotDotThatStaysInsideIsFine) {
 }
 
 TEST_F(ExternalData, AbsolutePathsAreRefused) {
-  expect_refused({(inside.path / "models/weights.bin").string()}, "leads out of the model's own folder");
+  expect_refused({(inside.path / "models/weights.bin").string()},
+                 "leads out of the model's own folder");
   expect_refused({"/etc/passwd"}, "leads out of the model's own folder");
   expect_refused({"//etc/passwd"}, "leads out of the model's own folder");
 }

@@ -25,7 +25,8 @@ class ModelBuilder {
   }
 
   /// A dimension of -1 is free.
-  ModelBuilder& input(const std::string& name, const std::vector<std::int64_t>& shape, int type = 1) {
+  ModelBuilder& input(const std::string& name, const std::vector<std::int64_t>& shape,
+                      int type = 1) {
     describe(*model.mutable_graph()->add_input(), name, shape, type);
     return *this;
   }
@@ -35,11 +36,13 @@ class ModelBuilder {
     value->mutable_type()->mutable_tensor_type()->set_elem_type(type);
     return *this;
   }
-  ModelBuilder& floats(const std::string& name, const std::vector<std::int64_t>& shape, std::vector<float> values = {}) {
+  ModelBuilder& floats(const std::string& name, const std::vector<std::int64_t>& shape,
+                       std::vector<float> values = {}) {
     *model.mutable_graph()->add_initializer() = float_tensor(name, shape, std::move(values));
     return *this;
   }
-  ModelBuilder& integers(const std::string& name, const std::vector<std::int64_t>& shape, const std::vector<std::int64_t>& values) {
+  ModelBuilder& integers(const std::string& name, const std::vector<std::int64_t>& shape,
+                         const std::vector<std::int64_t>& values) {
     auto* tensor = model.mutable_graph()->add_initializer();
     tensor->set_name(name);
     tensor->set_data_type(::onnx::TensorProto::INT64);
@@ -48,7 +51,8 @@ class ModelBuilder {
     return *this;
   }
   /// A tensor of any type from raw bytes.
-  ModelBuilder& raw(const std::string& name, int type, const std::vector<std::int64_t>& shape, const std::string& bytes) {
+  ModelBuilder& raw(const std::string& name, int type, const std::vector<std::int64_t>& shape,
+                    const std::string& bytes) {
     auto* tensor = model.mutable_graph()->add_initializer();
     tensor->set_name(name);
     tensor->set_data_type(type);
@@ -56,8 +60,9 @@ class ModelBuilder {
     tensor->set_raw_data(bytes);
     return *this;
   }
-  ModelBuilder& node(const std::string& op, const std::vector<std::string>& inputs, const std::vector<std::string>& outputs,
-                     const std::string& name = "", const std::string& domain = "") {
+  ModelBuilder& node(const std::string& op, const std::vector<std::string>& inputs,
+                     const std::vector<std::string>& outputs, const std::string& name = "",
+                     const std::string& domain = "") {
     auto* node = model.mutable_graph()->add_node();
     node->set_op_type(op);
     if (!name.empty()) node->set_name(name);
@@ -72,7 +77,9 @@ class ModelBuilder {
     attribute->set_i(value);
     return *this;
   }
-  ModelBuilder& set(const std::string& name, int value) { return set(name, static_cast<std::int64_t>(value)); }
+  ModelBuilder& set(const std::string& name, int value) {
+    return set(name, static_cast<std::int64_t>(value));
+  }
   ModelBuilder& set(const std::string& name, float value) {
     add(name, ::onnx::AttributeProto::FLOAT)->set_f(value);
     return *this;
@@ -102,7 +109,9 @@ class ModelBuilder {
     return *this;
   }
 
-  static ::onnx::TensorProto float_tensor(const std::string& name, const std::vector<std::int64_t>& shape, std::vector<float> values) {
+  static ::onnx::TensorProto float_tensor(const std::string& name,
+                                          const std::vector<std::int64_t>& shape,
+                                          std::vector<float> values) {
     ::onnx::TensorProto tensor;
     tensor.set_name(name);
     tensor.set_data_type(::onnx::TensorProto::FLOAT);
@@ -117,24 +126,30 @@ class ModelBuilder {
   }
 
   [[nodiscard]] std::string bytes() const { return model.SerializeAsString(); }
-  [[nodiscard]] Result<graph::Graph> read() const { return onnx::parse_model(bytes(), "test.onnx"); }
+  [[nodiscard]] Result<graph::Graph> read() const {
+    return onnx::parse_model(bytes(), "test.onnx");
+  }
 
   ::onnx::ModelProto model;
 
  private:
-  static void describe(::onnx::ValueInfoProto& value, const std::string& name, const std::vector<std::int64_t>& shape, int type) {
+  static void describe(::onnx::ValueInfoProto& value, const std::string& name,
+                       const std::vector<std::int64_t>& shape, int type) {
     value.set_name(name);
     auto* tensor = value.mutable_type()->mutable_tensor_type();
     tensor->set_elem_type(type);
     tensor->mutable_shape();
     for (const auto dim : shape) {
       auto* to = tensor->mutable_shape()->add_dim();
-      if (dim < 0) to->set_dim_param("N");
-      else to->set_dim_value(dim);
+      if (dim < 0)
+        to->set_dim_param("N");
+      else
+        to->set_dim_value(dim);
     }
   }
   ::onnx::AttributeProto* add(const std::string& name, ::onnx::AttributeProto::AttributeType type) {
-    auto* attribute = model.mutable_graph()->mutable_node(model.graph().node_size() - 1)->add_attribute();
+    auto* attribute =
+        model.mutable_graph()->mutable_node(model.graph().node_size() - 1)->add_attribute();
     attribute->set_name(name);
     attribute->set_type(type);
     return attribute;

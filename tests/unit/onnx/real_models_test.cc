@@ -16,10 +16,12 @@ std::vector<std::filesystem::path> real_models() {
   std::vector<std::filesystem::path> found;
   const char* named = std::getenv("KERF_DATA");
   const std::filesystem::path source = KERF_SOURCE_DIR;
-  for (const std::filesystem::path& root : {named == nullptr ? source / "../shared/data" : std::filesystem::path(named),
-                                            source / "data", source / "examples"}) {
+  for (const std::filesystem::path& root :
+       {named == nullptr ? source / "../shared/data" : std::filesystem::path(named),
+        source / "data", source / "examples"}) {
     std::error_code missing;
-    for (std::filesystem::recursive_directory_iterator it(root, missing), end; !missing && it != end; ++it) {
+    for (std::filesystem::recursive_directory_iterator it(root, missing), end;
+         !missing && it != end; ++it) {
       if (it->path().filename() == "model.onnx") found.push_back(it->path());
     }
   }
@@ -38,7 +40,8 @@ TEST(RealModels, AreReadAtAnyBatchAndWritten) {
       ASSERT_TRUE(changed.has_value()) << changed.error().message;
       EXPECT_EQ(changed->outputs[0].shape[0], batch);
       for (const auto& [name, value] : changed->values) {
-        EXPECT_TRUE(graph::element_count(value.shape)) << name << " " << graph::to_string(value.shape);
+        EXPECT_TRUE(graph::element_count(value.shape))
+            << name << " " << graph::to_string(value.shape);
       }
     }
     const auto bytes = onnx::serialize_model(*graph);

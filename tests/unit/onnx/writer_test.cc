@@ -14,10 +14,10 @@ using graph::Graph;
 using graph::Node;
 using graph::Shape;
 using graph::Tensor;
+using ::testing::HasSubstr;
 using testing::ModelBuilder;
 using testing::must_read;
 using testing::TemporaryFolder;
-using ::testing::HasSubstr;
 
 ::onnx::ModelProto proto_of(const Graph& graph) {
   const auto bytes = onnx::serialize_model(graph);
@@ -28,7 +28,8 @@ using ::testing::HasSubstr;
 }
 
 bool equal(const Tensor& a, const Tensor& b) {
-  return a.dtype() == b.dtype() && a.shape() == b.shape() && std::equal(a.raw(), a.raw() + a.bytes(), b.raw());
+  return a.dtype() == b.dtype() && a.shape() == b.shape() &&
+         std::equal(a.raw(), a.raw() + a.bytes(), b.raw());
 }
 
 void expect_equal(const Graph& a, const Graph& b) {
@@ -63,11 +64,21 @@ void expect_equal(const Graph& a, const Graph& b) {
 }
 
 ModelBuilder everything() {
-  return ModelBuilder(13).input("x", {-1, 3, 8, 8}).floats("w", {4, 3, 3, 3}).floats("b", {4}).floats("w2", {4, 5})
-      .node("Conv", {"x", "w", "b"}, {"c"}, "conv").set("pads", {1, 1, 1, 1}).set("auto_pad", "NOTSET")
-      .node("LeakyRelu", {"c"}, {"r"}, "act").set("alpha", 0.1F)
-      .node("ReduceMean", {"r"}, {"m"}, "mean").set("axes", {2, 3}).set("keepdims", 0)
-      .node("MatMul", {"m", "w2"}, {"y"}, "fc").output("y");
+  return ModelBuilder(13)
+      .input("x", {-1, 3, 8, 8})
+      .floats("w", {4, 3, 3, 3})
+      .floats("b", {4})
+      .floats("w2", {4, 5})
+      .node("Conv", {"x", "w", "b"}, {"c"}, "conv")
+      .set("pads", {1, 1, 1, 1})
+      .set("auto_pad", "NOTSET")
+      .node("LeakyRelu", {"c"}, {"r"}, "act")
+      .set("alpha", 0.1F)
+      .node("ReduceMean", {"r"}, {"m"}, "mean")
+      .set("axes", {2, 3})
+      .set("keepdims", 0)
+      .node("MatMul", {"m", "w2"}, {"y"}, "fc")
+      .output("y");
 }
 
 TEST(Writer, WhatIsWrittenReadsBackAsTheSameGraph) {
@@ -92,7 +103,8 @@ TEST(Writer, SaysOpset17AndWhoMadeIt) {
   const auto& output = model.graph().output(0).type().tensor_type();
   EXPECT_EQ(output.shape().dim(0).dim_param(), "N");
   EXPECT_EQ(output.shape().dim(1).dim_value(), 5);
-  for (const auto& tensor : model.graph().initializer()) EXPECT_TRUE(tensor.has_raw_data()) << tensor.name();
+  for (const auto& tensor : model.graph().initializer())
+    EXPECT_TRUE(tensor.has_raw_data()) << tensor.name();
 }
 
 TEST(Writer, ReductionAxesAreAttributesInOpset17) {
@@ -123,10 +135,20 @@ TEST(Writer, UnusedInitializersStayOut) {
 }
 
 Graph four_bit() {
-  Graph g = must_read(ModelBuilder(21).input("x", {-1, 3}).raw("w", 22, {3, 1}, std::string("\x7F\x08", 2)).floats("s", {}, {0.5F})
-      .node("DequantizeLinear", {"w", "s"}, {"wf"}, "dq").node("Split", {"x"}, {"a", "b", "c"}, "cut").set("axis", 1).set("num_outputs", 3)
-      .node("Concat", {"a", "b", "c"}, {"j"}, "join").set("axis", 1)
-      .node("ReduceMax", {"j", ""}, {"m"}, "max").node("MatMul", {"j", "wf"}, {"y"}, "fc").output("y").output("m"));
+  Graph g = must_read(ModelBuilder(21)
+                          .input("x", {-1, 3})
+                          .raw("w", 22, {3, 1}, std::string("\x7F\x08", 2))
+                          .floats("s", {}, {0.5F})
+                          .node("DequantizeLinear", {"w", "s"}, {"wf"}, "dq")
+                          .node("Split", {"x"}, {"a", "b", "c"}, "cut")
+                          .set("axis", 1)
+                          .set("num_outputs", 3)
+                          .node("Concat", {"a", "b", "c"}, {"j"}, "join")
+                          .set("axis", 1)
+                          .node("ReduceMax", {"j", ""}, {"m"}, "max")
+                          .node("MatMul", {"j", "wf"}, {"y"}, "fc")
+                          .output("y")
+                          .output("m"));
   return g;
 }
 
@@ -150,28 +172,46 @@ TEST(Writer, FourBitTensorsArePackedInOpset21) {
 }
 
 TEST(Writer, BlockedScalesNeedOpset21) {
-  const Graph g = must_read(ModelBuilder(21).input("x", {-1, 4}).raw("w", 3, {4, 2}, std::string(8, '\x01')).floats("s", {2, 2})
-      .node("DequantizeLinear", {"w", "s"}, {"wf"}).set("axis", 0).set("block_size", 2).node("MatMul", {"x", "wf"}, {"y"}).output("y"));
+  const Graph g = must_read(ModelBuilder(21)
+                                .input("x", {-1, 4})
+                                .raw("w", 3, {4, 2}, std::string(8, '\x01'))
+                                .floats("s", {2, 2})
+                                .node("DequantizeLinear", {"w", "s"}, {"wf"})
+                                .set("axis", 0)
+                                .set("block_size", 2)
+                                .node("MatMul", {"x", "wf"}, {"y"})
+                                .output("y"));
   EXPECT_EQ(proto_of(g).opset_import(0).version(), 21);
 }
 
 TEST(Writer, EightBitQuantizationStaysInOpset17) {
-  const Graph g = must_read(ModelBuilder(13).input("x", {-1, 4}).floats("s", {}, {0.1F}).raw("z", 2, {}, std::string(1, '\0'))
-      .node("QuantizeLinear", {"x", "s", "z"}, {"q"}).node("DequantizeLinear", {"q", "s", "z"}, {"y"}).output("y"));
+  const Graph g = must_read(ModelBuilder(13)
+                                .input("x", {-1, 4})
+                                .floats("s", {}, {0.1F})
+                                .raw("z", 2, {}, std::string(1, '\0'))
+                                .node("QuantizeLinear", {"x", "s", "z"}, {"q"})
+                                .node("DequantizeLinear", {"q", "s", "z"}, {"y"})
+                                .output("y"));
   EXPECT_EQ(proto_of(g).opset_import(0).version(), 17);
 }
 
 TEST(Writer, OpsThatOpset17LacksAreSpelledOut) {
   for (const char* op : {"Gelu", "Mish"}) {
-    const Graph g = must_read(ModelBuilder(20).input("x", {-1, 4}).node(op, {"x"}, {"y"}, "act").output("y"));
+    const Graph g =
+        must_read(ModelBuilder(20).input("x", {-1, 4}).node(op, {"x"}, {"y"}, "act").output("y"));
     EXPECT_EQ(g.nodes[0].op, op);
     const auto model = proto_of(g);
     for (const auto& node : model.graph().node()) EXPECT_NE(node.op_type(), op);
     EXPECT_EQ(model.graph().node(model.graph().node_size() - 1).output(0), "y");
     EXPECT_TRUE(onnx::parse_model(model.SerializeAsString(), "again").has_value());
   }
-  const Graph group = must_read(ModelBuilder(21).input("x", {-1, 4, 2, 2}).floats("s", {4}).floats("b", {4})
-      .node("GroupNormalization", {"x", "s", "b"}, {"y"}).set("num_groups", 2).output("y"));
+  const Graph group = must_read(ModelBuilder(21)
+                                    .input("x", {-1, 4, 2, 2})
+                                    .floats("s", {4})
+                                    .floats("b", {4})
+                                    .node("GroupNormalization", {"x", "s", "b"}, {"y"})
+                                    .set("num_groups", 2)
+                                    .output("y"));
   const auto again = onnx::parse_model(*onnx::serialize_model(group), "again");
   ASSERT_TRUE(again.has_value()) << again.error().message;
   EXPECT_EQ(again->outputs[0].shape, (Shape{-1, 4, 2, 2}));
@@ -190,7 +230,8 @@ TEST(Writer, FileIsWholeOrUntouched) {
   ASSERT_TRUE(onnx::write_model(must_read(everything()), path).has_value());
   EXPECT_TRUE(onnx::read_model(path).has_value());
   std::size_t files = 0;
-  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path)) ++files;
+  for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(folder.path))
+    ++files;
   EXPECT_EQ(files, 1U) << "a temporary file was left behind";
 }
 

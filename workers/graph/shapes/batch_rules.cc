@@ -33,28 +33,33 @@ State same(const BatchCall& call) {
 State along_axis(const BatchCall& call) {
   KERF_TRY(others_fixed(call, 0));
   const std::string& op = call.node.op;
-  const bool first = op == "ArgMax" || op == "ArgMin" || op == "Split";  // their axis is 0 by default
-  if (is_axis_zero(call, first ? 0 : -1, call.rank(0))) return call.mixes("works along the batch axis");
+  const bool first =
+      op == "ArgMax" || op == "ArgMin" || op == "Split";  // their axis is 0 by default
+  if (is_axis_zero(call, first ? 0 : -1, call.rank(0)))
+    return call.mixes("works along the batch axis");
   return call.states[0];
 }
 
 State quantize(const BatchCall& call) {
   KERF_TRY(others_fixed(call, 0));
-  const bool per_axis = call.in[1]->shape.size() > 1 ||
-                        (call.in[1]->shape.size() == 1 && call.in[1]->shape[0] != 1);
-  if (per_axis && is_axis_zero(call, 1, call.rank(0))) return call.mixes("has a scale for each sample");
+  const bool per_axis =
+      call.in[1]->shape.size() > 1 || (call.in[1]->shape.size() == 1 && call.in[1]->shape[0] != 1);
+  if (per_axis && is_axis_zero(call, 1, call.rank(0)))
+    return call.mixes("has a scale for each sample");
   return call.states[0];
 }
 
 State broadcasting(const BatchCall& call) {
   std::int64_t rank = 0;
-  for (std::size_t i = 0; i < call.in.size(); ++i) rank = std::max(rank, call.has(i) ? call.rank(i) : 0);
+  for (std::size_t i = 0; i < call.in.size(); ++i)
+    rank = std::max(rank, call.has(i) ? call.rank(i) : 0);
   std::optional<BatchState> state;
   for (std::size_t i = 0; i < call.in.size(); ++i) {
     if (!call.has(i)) continue;
     if (call.rows(i)) {
       if (call.rank(i) != rank) return call.mixes("broadcasts the batch axis to another one");
-      if (state && state->factor != call.states[i].factor) return call.mixes("joins different rows of a sample");
+      if (state && state->factor != call.states[i].factor)
+        return call.mixes("joins different rows of a sample");
       state = call.states[i];
     } else if (!call.fixed(i)) {
       return call.mixes("computes with the number of samples");
@@ -68,18 +73,22 @@ State broadcasting(const BatchCall& call) {
 State product(const BatchCall& call) {
   const std::size_t right = call.node.op == "QLinearMatMul" ? 3 : 1;
   for (std::size_t i = 0; i < call.in.size(); ++i) {
-    if (i != 0 && i != right && !call.fixed(i)) return call.mixes("a parameter depends on the samples");
+    if (i != 0 && i != right && !call.fixed(i))
+      return call.mixes("a parameter depends on the samples");
   }
   const std::int64_t a = call.rank(0);
   const std::int64_t b = call.rank(right);
   if (call.rows(0) && call.rows(right)) {
-    if (a == b && a >= 3 && call.states[0].factor == call.states[right].factor) return call.states[0];
+    if (a == b && a >= 3 && call.states[0].factor == call.states[right].factor)
+      return call.states[0];
     return call.mixes("multiplies samples with each other");
   }
   if (!call.fixed(0) && !call.rows(0)) return call.mixes("computes with the number of samples");
-  if (!call.fixed(right) && !call.rows(right)) return call.mixes("computes with the number of samples");
+  if (!call.fixed(right) && !call.rows(right))
+    return call.mixes("computes with the number of samples");
   if (call.rows(0)) {
-    if (a >= 2 && (b < a || (b == a && (a == 2 || call.in[right]->shape[0] == 1)))) return call.states[0];
+    if (a >= 2 && (b < a || (b == a && (a == 2 || call.in[right]->shape[0] == 1))))
+      return call.states[0];
     return call.mixes("sums over the batch axis or moves it");
   }
   if (b >= 3 && (a < b || call.in[0]->shape[0] == 1) && a <= b) return call.states[right];
@@ -91,8 +100,10 @@ State gemm(const BatchCall& call) {
   if (call.node.integer("transA", 0) != 0) return call.mixes("sums over the batch axis");
   if (call.has(2)) {
     const bool one_row = call.fixed(2) && (call.rank(2) < 2 || call.in[2]->shape[0] == 1);
-    const bool same_rows = call.rows(2) && call.rank(2) == 2 && call.states[2].factor == call.states[0].factor;
-    if (!one_row && !same_rows) return call.mixes("adds values of its own to each row of the batch");
+    const bool same_rows =
+        call.rows(2) && call.rank(2) == 2 && call.states[2].factor == call.states[0].factor;
+    if (!one_row && !same_rows)
+      return call.mixes("adds values of its own to each row of the batch");
   }
   return call.states[0];
 }
@@ -113,14 +124,16 @@ State not_axis_zero(const BatchCall& call) {
   if (!call.rows(0) || !call.fixed(1)) return call.mixes("its axes depend on the samples");
   const bool grows = call.node.op == "Unsqueeze";
   if (!call.has(1) || call.in[1]->elements == nullptr || call.in[1]->elements->empty()) {
-    if (call.node.op.starts_with("Reduce") && call.node.integer("noop_with_empty_axes", 0) != 0) return call.states[0];
+    if (call.node.op.starts_with("Reduce") && call.node.integer("noop_with_empty_axes", 0) != 0)
+      return call.states[0];
     if (call.node.op == "Squeeze" && call.in[0]->shape[0] != 1) return call.states[0];
     return call.mixes("takes away or sums over the batch axis");
   }
   const auto count = static_cast<std::int64_t>(call.in[1]->elements->size());
   const std::int64_t rank = call.rank(0) + (grows ? count : 0);
   for (const Element& axis : *call.in[1]->elements) {
-    if (to_dim(axis) == 0 || to_dim(axis) == -rank) return call.mixes("its axes contain the batch axis");
+    if (to_dim(axis) == 0 || to_dim(axis) == -rank)
+      return call.mixes("its axes contain the batch axis");
   }
   return call.states[0];
 }
@@ -142,7 +155,8 @@ State concat(const BatchCall& call) {
   std::optional<BatchState> state;
   for (std::size_t i = 0; i < call.in.size(); ++i) {
     if (call.rows(i)) {
-      if (state && state->factor != call.states[i].factor) return call.mixes("joins different rows of a sample");
+      if (state && state->factor != call.states[i].factor)
+        return call.mixes("joins different rows of a sample");
       state = call.states[i];
     } else if (!call.fixed(i) || call.in[i]->shape[0] != 1) {
       return call.mixes("joins samples with values that aren't one row for all");
@@ -159,7 +173,8 @@ State slice(const BatchCall& call) {
   for (std::size_t i = 0; i < count; ++i) {
     const std::int64_t axis = axes != nullptr ? to_dim((*axes)[i]) : static_cast<std::int64_t>(i);
     if (axis != 0 && axis != -call.rank(0)) continue;
-    if ((steps != nullptr && to_dim((*steps)[i]) != 1) || call.out[0]->shape[0] != call.in[0]->shape[0]) {
+    if ((steps != nullptr && to_dim((*steps)[i]) != 1) ||
+        call.out[0]->shape[0] != call.in[0]->shape[0]) {
       return call.mixes("cuts the batch axis");
     }
   }
@@ -170,7 +185,8 @@ State pad(const BatchCall& call) {
   if (!call.rows(0) || !call.fixed(2)) return call.mixes("its value depends on the samples");
   const Elements* pads = call.in[1]->elements.get();
   const auto rank = static_cast<std::size_t>(call.rank(0));
-  if (pads == nullptr || to_dim((*pads)[0]) != 0 || to_dim((*pads)[rank]) != 0) return call.mixes("pads the batch axis");
+  if (pads == nullptr || to_dim((*pads)[0]) != 0 || to_dim((*pads)[rank]) != 0)
+    return call.mixes("pads the batch axis");
   return call.states[0];
 }
 
@@ -189,7 +205,8 @@ State gather_elements(const BatchCall& call) {
 
 State one_hot(const BatchCall& call) {
   KERF_TRY(others_fixed(call, 0));
-  if (call.rank(0) < 1 || is_axis_zero(call, -1, call.rank(0) + 1)) return call.mixes("moves the batch away from axis 0");
+  if (call.rank(0) < 1 || is_axis_zero(call, -1, call.rank(0) + 1))
+    return call.mixes("moves the batch away from axis 0");
   return call.states[0];
 }
 
@@ -198,8 +215,10 @@ State keeps_rows(const BatchCall& call) {
   if (!call.rows(0)) return call.mixes("its parameters depend on the samples");
   const Shape& from = call.in[0]->shape;
   const Shape& to = call.out[0]->shape;
-  if (from.size() != to.size() || from[0] != to[0]) return call.mixes("changes the size of the batch axis");
-  if (call.node.op == "Tile" && call.in[1]->elements != nullptr && to_dim((*call.in[1]->elements)[0]) != 1) {
+  if (from.size() != to.size() || from[0] != to[0])
+    return call.mixes("changes the size of the batch axis");
+  if (call.node.op == "Tile" && call.in[1]->elements != nullptr &&
+      to_dim((*call.in[1]->elements)[0]) != 1) {
     return call.mixes("repeats the batch axis");
   }
   return call.states[0];
@@ -232,15 +251,16 @@ const std::unordered_map<std::string, BatchRule>& rules() {
     std::unordered_map<std::string, BatchRule> r;
     Registry elementwise;
     register_elementwise(elementwise);
-    for (const auto& [op, entry] : elementwise) r[op] = entry.most_inputs == 1 ? same : broadcasting;
+    for (const auto& [op, entry] : elementwise)
+      r[op] = entry.most_inputs == 1 ? same : broadcasting;
     for (const char* op : {"Clip", "Dropout", "Conv", "ConvTranspose", "ConvInteger", "QLinearConv",
                            "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool",
                            "GlobalLpPool", "BatchNormalization", "InstanceNormalization",
                            "GroupNormalization", "LRN", "DepthToSpace", "SpaceToDepth"}) {
       r[op] = same;
     }
-    for (const char* op : {"Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "LayerNormalization",
-                           "ArgMax", "ArgMin", "TopK", "Split"}) {
+    for (const char* op : {"Softmax", "LogSoftmax", "Hardmax", "LpNormalization",
+                           "LayerNormalization", "ArgMax", "ArgMin", "TopK", "Split"}) {
       r[op] = along_axis;
     }
     r["CumSum"] = cumulative_sum;
@@ -280,7 +300,8 @@ Error BatchCall::mixes(const std::string& why) const {
 
 Result<BatchState> batch_state(const BatchCall& call) {
   const auto rule = rules().find(call.node.op);
-  if (rule == rules().end()) return call.mixes("op " + call.node.op + " isn't known to keep samples apart");
+  if (rule == rules().end())
+    return call.mixes("op " + call.node.op + " isn't known to keep samples apart");
   return rule->second(call);
 }
 

@@ -36,7 +36,9 @@ struct BatchCall {
   [[nodiscard]] bool has(std::size_t i) const { return i < in.size() && in[i] != nullptr; }
   [[nodiscard]] bool rows(std::size_t i) const { return has(i) && states[i].rows(); }
   [[nodiscard]] bool fixed(std::size_t i) const { return !has(i) || states[i].fixed(); }
-  [[nodiscard]] std::int64_t rank(std::size_t i) const { return static_cast<std::int64_t>(in[i]->shape.size()); }
+  [[nodiscard]] std::int64_t rank(std::size_t i) const {
+    return static_cast<std::int64_t>(in[i]->shape.size());
+  }
 
   /// failed_precondition "node Transpose 't': why".
   [[nodiscard]] Error mixes(const std::string& why) const;

@@ -5,7 +5,8 @@
 namespace kerf::graph::shapes {
 
 bool is_float(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kF16 || dtype == DType::kBF16;
+  return dtype == DType::kF32 || dtype == DType::kF64 || dtype == DType::kF16 ||
+         dtype == DType::kBF16;
 }
 
 std::int64_t to_dim(const Element& element) {
@@ -141,8 +142,8 @@ Result<void> Inference::begin(std::int64_t batch) {
       if (dim == -1) dim = i == 0 ? kBatchSymbol : next_symbol_--;
     }
     if (!product(value.shape)) {
-      return invalid_argument("graph input '" + input.name + "' of shape " + to_string(input.shape) +
-                              " has more than 2^40 elements");
+      return invalid_argument("graph input '" + input.name + "' of shape " +
+                              to_string(input.shape) + " has more than 2^40 elements");
     }
     values_[input.name] = std::move(value);
   }
@@ -151,10 +152,10 @@ Result<void> Inference::begin(std::int64_t batch) {
 
 Value Inference::from_constant(const Tensor& tensor) {
   Value value{tensor.dtype(), tensor.shape(), nullptr};
-  if (tensor.elements() > kMaxFollowed || budget_ < tensor.elements()) return value;
-  budget_ -= tensor.elements();
+  const bool floats = is_float(tensor.dtype());
+  if (tensor.elements() > (floats ? kMaxFollowedFloats : kMaxFollowed)) return value;
   auto elements = std::make_shared<Elements>();
-  if (is_float(tensor.dtype())) {
+  if (floats) {
     for (const float f : tensor.to_floats()) elements->push_back({f, 0});
   } else {
     for (const std::int64_t integer : tensor.to_integers()) {
@@ -181,7 +182,8 @@ Result<void> Inference::infer(const Node& node) {
                          " is not supported; supported: see docs/operators.md");
   }
   const Op& op = found->second;
-  Call call{node, {}, std::vector<Value>(node.outputs.size())};
+  constants_.clear();
+  Call call{node, {}, std::vector<Value>(node.outputs.size()), budget_ > 0};
   std::size_t given = node.inputs.size();
   while (given > 0 && node.inputs[given - 1].empty()) --given;
   if (given < op.least_inputs || given > op.most_inputs) {
@@ -192,8 +194,8 @@ Result<void> Inference::infer(const Node& node) {
                                                       : " to " + std::to_string(op.most_inputs)));
   }
   if (node.outputs.empty() || node.outputs.size() > op.most_outputs) {
-    return invalid_argument("node " + node.label() + ": has " + std::to_string(node.outputs.size()) +
-                            " outputs, expected 1" +
+    return invalid_argument("node " + node.label() + ": has " +
+                            std::to_string(node.outputs.size()) + " outputs, expected 1" +
                             (op.most_outputs == 1 ? "" : " to " + std::to_string(op.most_outputs)));
   }
   for (std::size_t i = 0; i < given; ++i) {

@@ -21,6 +21,7 @@ constexpr std::int64_t kUnknown = -1;
 constexpr std::int64_t kBatchSymbol = -2;  ///< The free first dimension of the inputs.
 constexpr std::size_t kMaxRank = 16;
 constexpr std::int64_t kMaxFollowed = 1024;  ///< Elements of a tensor whose contents are followed.
+constexpr std::int64_t kMaxFollowedFloats = 64;  ///< The same for constants: scales, not weights.
 
 /// One element of a tensor that is known before anything runs. A long double holds every s64.
 struct Element {
@@ -51,6 +52,7 @@ struct Call {
   const Node& node;
   std::vector<const Value*> in;  ///< Null where an optional input is left out.
   std::vector<Value> out;        ///< One for each of the node's outputs.
+  bool follow = true;            ///< Whether contents computed here are still kept.
 
   [[nodiscard]] bool has(std::size_t i) const { return i < in.size() && in[i] != nullptr; }
   [[nodiscard]] const Shape& shape(std::size_t i) const { return in[i]->shape; }
@@ -61,7 +63,8 @@ struct Call {
   [[nodiscard]] const Elements* elements(std::size_t i) const {
     return has(i) ? in[i]->elements.get() : nullptr;
   }
-  void set(std::size_t i, DType dtype, Shape shape, std::shared_ptr<const Elements> elements = nullptr);
+  void set(std::size_t i, DType dtype, Shape shape,
+           std::shared_ptr<const Elements> elements = nullptr);
 
   /// invalid_argument "node Conv 'c1': <why> (inputs x [1, 3], w [4, 3, 3, 3])".
   [[nodiscard]] Error fail(const std::string& why) const;
@@ -106,7 +109,9 @@ void register_quantization(Registry& registry);
 [[nodiscard]] std::optional<Shape> broadcast(const Shape& a, const Shape& b);
 
 /// Whether two dimensions may be the same (an unknown one may be anything).
-[[nodiscard]] inline bool compatible(std::int64_t a, std::int64_t b) { return a < 0 || b < 0 || a == b; }
+[[nodiscard]] inline bool compatible(std::int64_t a, std::int64_t b) {
+  return a < 0 || b < 0 || a == b;
+}
 
 /// The more definite of two dimensions that have to be equal.
 [[nodiscard]] inline std::int64_t merge(std::int64_t a, std::int64_t b) {
@@ -127,6 +132,7 @@ class Inference {
   /// Infers one node; all it reads must be there.
   [[nodiscard]] Result<void> infer(const Node& node);
 
+  /// What is known of a value; valid until the next infer().
   [[nodiscard]] const Value* find(const std::string& name);
 
   /// Forgets what is known of a node's output (its node is about to be replaced).
@@ -136,13 +142,13 @@ class Inference {
   void store(std::map<std::string, ValueInfo>& values) const;
 
  private:
-  [[nodiscard]] Value from_constant(const Tensor& tensor);
+  [[nodiscard]] static Value from_constant(const Tensor& tensor);
 
   const Graph& graph_;
   std::unordered_map<std::string, Value> values_;
-  std::unordered_map<std::string, Value> constants_;
+  std::unordered_map<std::string, Value> constants_;  ///< Those that the last node read.
   std::int64_t next_symbol_ = kBatchSymbol - 1;
-  std::int64_t budget_ = 2'000'000;  ///< Elements that are followed at all.
+  std::int64_t budget_ = 2'000'000;  ///< Computed elements that are kept, over all nodes.
 };
 
 }  // namespace kerf::graph::shapes

@@ -61,7 +61,8 @@ Result<void> constant_of_shape(Call& call) {
   Element fill{0, 0};
   if (const auto found = call.node.attributes.find("value"); found != call.node.attributes.end()) {
     const Tensor* value = std::get_if<Tensor>(&found->second);
-    if (value == nullptr || value->elements() != 1) return call.fail("value must be a tensor of one element");
+    if (value == nullptr || value->elements() != 1)
+      return call.fail("value must be a tensor of one element");
     dtype = value->dtype();
     fill.value = is_float(dtype) ? static_cast<long double>(value->to_floats().front())
                                  : static_cast<long double>(value->to_integers().front());
@@ -76,7 +77,8 @@ Result<void> constant_of_shape(Call& call) {
 
 Result<void> range(Call& call) {
   for (const std::size_t i : {0U, 1U, 2U}) {
-    if (element_count(call.shape(i)) != 1) return call.fail("start, limit and delta must be one number each");
+    if (element_count(call.shape(i)) != 1)
+      return call.fail("start, limit and delta must be one number each");
     KERF_TRY(call.want_same_dtype(0, i));
   }
   std::int64_t count = kUnknown;

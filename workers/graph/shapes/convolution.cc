@@ -25,8 +25,8 @@ Result<Window> read_window(const Call& call, std::size_t dims, std::vector<std::
                      " values and pads " + std::to_string(2 * dims));
   }
   for (std::size_t i = 0; i < dims; ++i) {
-    if (w.kernel[i] < 1 || w.kernel[i] > kMaxWindow || w.strides[i] < 1 || w.strides[i] > kMaxWindow ||
-        w.dilations[i] < 1 || w.dilations[i] > kMaxWindow) {
+    if (w.kernel[i] < 1 || w.kernel[i] > kMaxWindow || w.strides[i] < 1 ||
+        w.strides[i] > kMaxWindow || w.dilations[i] < 1 || w.dilations[i] > kMaxWindow) {
       return call.fail("kernel_shape, strides and dilations must be positive");
     }
   }
@@ -35,7 +35,8 @@ Result<Window> read_window(const Call& call, std::size_t dims, std::vector<std::
   }
   if (w.auto_pad != "NOTSET" && w.auto_pad != "VALID" && w.auto_pad != "SAME_UPPER" &&
       w.auto_pad != "SAME_LOWER") {
-    return call.fail("auto_pad '" + w.auto_pad + "' isn't one of NOTSET, VALID, SAME_UPPER, SAME_LOWER");
+    return call.fail("auto_pad '" + w.auto_pad +
+                     "' isn't one of NOTSET, VALID, SAME_UPPER, SAME_LOWER");
   }
   if (w.auto_pad == "VALID") w.pads.assign(2 * dims, 0);
   return w;
@@ -70,8 +71,8 @@ Result<std::int64_t> slide(const Call& call, const Window& w, std::size_t i, std
 Result<void> convolve(Call& call, std::size_t x, std::size_t w, std::size_t bias, DType result) {
   KERF_TRY(call.want_rank(x, 3, kMaxRank));
   if (call.rank(w) != call.rank(x)) {
-    return call.fail("weights have rank " + std::to_string(call.rank(w)) + ", expected the input's " +
-                     std::to_string(call.rank(x)));
+    return call.fail("weights have rank " + std::to_string(call.rank(w)) +
+                     ", expected the input's " + std::to_string(call.rank(x)));
   }
   const auto dims = static_cast<std::size_t>(call.rank(x)) - 2;
   const Shape& weights = call.shape(w);
@@ -79,9 +80,9 @@ Result<void> convolve(Call& call, std::size_t x, std::size_t w, std::size_t bias
   if (group < 1) return call.fail("group must be positive");
   if (weights[1] >= 0 && weights[1] > kMaxWindow / group) return call.fail("group is too large");
   if (weights[1] >= 0 && !compatible(call.shape(x)[1], weights[1] * group)) {
-    return call.fail("input has " + std::to_string(call.shape(x)[1]) + " channels, but the weights " +
-                     to_string(weights) + " with group " + std::to_string(group) + " take " +
-                     std::to_string(weights[1] * group));
+    return call.fail("input has " + std::to_string(call.shape(x)[1]) +
+                     " channels, but the weights " + to_string(weights) + " with group " +
+                     std::to_string(group) + " take " + std::to_string(weights[1] * group));
   }
   if (weights[0] >= 0 && weights[0] % group != 0) {
     return call.fail(std::to_string(weights[0]) + " output channels don't divide into " +
@@ -147,7 +148,8 @@ Result<void> conv_transpose(Call& call) {
   Shape out = {call.shape(0)[0], channels};
   for (std::size_t i = 0; i < dims; ++i) {
     const std::int64_t size = call.shape(0)[i + 2];
-    if (extra[i] < 0 || extra[i] > kMaxWindow) return call.fail("output_padding must not be negative");
+    if (extra[i] < 0 || extra[i] > kMaxWindow)
+      return call.fail("output_padding must not be negative");
     if (!wanted.empty()) {
       if (wanted[i] < 1) return call.fail("output_shape must be positive");
       out.push_back(wanted[i]);
@@ -159,8 +161,8 @@ Result<void> conv_transpose(Call& call) {
       out.push_back(size * window.strides[i]);
     } else {
       const std::int64_t reach = (window.kernel[i] - 1) * window.dilations[i] + 1;
-      const std::int64_t grown = window.strides[i] * (size - 1) + extra[i] + reach - window.pads[i] -
-                                 window.pads[i + dims];
+      const std::int64_t grown = window.strides[i] * (size - 1) + extra[i] + reach -
+                                 window.pads[i] - window.pads[i + dims];
       if (grown < 1) return call.fail("the pads take away the whole output");
       out.push_back(grown);
     }

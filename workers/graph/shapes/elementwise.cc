@@ -68,10 +68,10 @@ Result<void> to_bool(Call& call) {
 
 Result<void> cast(Call& call) {
   static const std::unordered_map<std::int64_t, DType> types = {
-      {1, DType::kF32},  {2, DType::kU8},   {3, DType::kS8},   {4, DType::kU16}, {5, DType::kS16},
-      {6, DType::kS32},  {7, DType::kS64},  {9, DType::kBool}, {10, DType::kF16}, {11, DType::kF64},
-      {12, DType::kU32}, {13, DType::kU64}, {16, DType::kBF16},
-      {21, DType::kU4},  {22, DType::kS4}};
+      {1, DType::kF32},   {2, DType::kU8},   {3, DType::kS8},   {4, DType::kU16},
+      {5, DType::kS16},   {6, DType::kS32},  {7, DType::kS64},  {9, DType::kBool},
+      {10, DType::kF16},  {11, DType::kF64}, {12, DType::kU32}, {13, DType::kU64},
+      {16, DType::kBF16}, {21, DType::kU4},  {22, DType::kS4}};
   const std::int64_t code = call.node.integer("to", 0);
   const auto to = types.find(code);
   if (to == types.end()) {
@@ -178,13 +178,13 @@ Result<void> binary_as(Call& call, std::optional<DType> result) {
   if (!shape) return no_fit(call, 0, 1);
   const DType dtype = result.value_or(call.dtype(0));
   Shared elements;
-  const std::size_t count = followed(*shape);
+  const std::size_t count = call.follow ? followed(*shape) : 0;
   if (count > 0 && call.elements(0) != nullptr && call.elements(1) != nullptr) {
     auto values = std::make_shared<Elements>(count);
     for (std::size_t i = 0; i < count; ++i) {
-      Element e = combine(call.node.op, (*call.elements(0))[broadcast_index(call.shape(0), *shape, i)],
-                          (*call.elements(1))[broadcast_index(call.shape(1), *shape, i)],
-                          is_float(call.dtype(0)));
+      Element e = combine(
+          call.node.op, (*call.elements(0))[broadcast_index(call.shape(0), *shape, i)],
+          (*call.elements(1))[broadcast_index(call.shape(1), *shape, i)], is_float(call.dtype(0)));
       if (e.known()) e.value = round_to(dtype, e.value);
       (*values)[i] = e;
     }
@@ -236,7 +236,7 @@ Result<void> where(Call& call) {
   const auto shape = broadcast(call.shape(0), *values);
   if (!shape) return no_fit(call, 0, 1);
   Shared elements;
-  const std::size_t count = followed(*shape);
+  const std::size_t count = call.follow ? followed(*shape) : 0;
   if (count > 0 && call.elements(0) != nullptr && call.elements(1) != nullptr &&
       call.elements(2) != nullptr) {
     auto chosen = std::make_shared<Elements>(count);
@@ -288,11 +288,17 @@ Result<void> cumulative_sum(Call& call) {
 }  // namespace
 
 void register_elementwise(Registry& registry) {
-  for (const char* op : {"Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos",
-                         "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish",
-                         "LeakyRelu", "Log", "Mish", "Reciprocal", "Round", "Selu", "Shrink",
-                         "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh",
-                         "ThresholdedRelu"}) {
+  for (const char* op : {"Acos",        "Acosh",     "Asin",
+                         "Asinh",       "Atan",      "Atanh",
+                         "Ceil",        "Celu",      "Cos",
+                         "Cosh",        "Elu",       "Erf",
+                         "Exp",         "Floor",     "Gelu",
+                         "HardSigmoid", "HardSwish", "LeakyRelu",
+                         "Log",         "Mish",      "Reciprocal",
+                         "Round",       "Selu",      "Shrink",
+                         "Sigmoid",     "Sin",       "Sinh",
+                         "Softplus",    "Softsign",  "Sqrt",
+                         "Tan",         "Tanh",      "ThresholdedRelu"}) {
     registry[op] = {unary_float, 1, 1, 1};
   }
   for (const char* op : {"Abs", "Identity", "Neg", "Relu", "Sign"}) registry[op] = {unary, 1, 1, 1};

@@ -28,8 +28,8 @@ struct Factors {
 /// Takes away the symbols that stand in both; false where something unknown is left.
 bool cancel(Factors& a, Factors& b) {
   for (auto it = a.symbols.begin(); it != a.symbols.end();) {
-    const auto other = *it == kUnknown ? b.symbols.end()
-                                       : std::find(b.symbols.begin(), b.symbols.end(), *it);
+    const auto other =
+        *it == kUnknown ? b.symbols.end() : std::find(b.symbols.begin(), b.symbols.end(), *it);
     if (other == b.symbols.end()) {
       ++it;
     } else {
@@ -64,7 +64,8 @@ Result<void> reshape(Call& call) {
       if (open) return call.fail("the target shape holds -1 twice");
       open = i;
     } else if (element.known() && dim == 0 && !zero_means_zero) {
-      if (i >= from.size()) return call.fail("the target shape's 0 copies a dimension that isn't there");
+      if (i >= from.size())
+        return call.fail("the target shape's 0 copies a dimension that isn't there");
       dim = from[i];
     }
     out.push_back(dim);
@@ -103,7 +104,8 @@ Result<void> flatten(Call& call) {
   const std::int64_t rank = call.rank(0);
   std::int64_t axis = call.node.integer("axis", 1);
   if (axis < -rank || axis > rank) {
-    return call.fail("axis " + std::to_string(axis) + " doesn't exist in rank " + std::to_string(rank));
+    return call.fail("axis " + std::to_string(axis) + " doesn't exist in rank " +
+                     std::to_string(rank));
   }
   if (axis < 0) axis += rank;
   const Shape& x = call.shape(0);
@@ -190,7 +192,8 @@ Result<void> depth_to_space(Call& call) {
   if (out[1] >= 0 && out[1] % (block * block) != 0) {
     return call.fail("channels don't divide by blocksize " + std::to_string(block) + " squared");
   }
-  if (out[2] > kMaxCount / block || out[3] > kMaxCount / block) return call.fail("dimensions overflow");
+  if (out[2] > kMaxCount / block || out[3] > kMaxCount / block)
+    return call.fail("dimensions overflow");
   out[1] = out[1] < 0 ? kUnknown : out[1] / (block * block);
   out[2] = out[2] < 0 ? kUnknown : out[2] * block;
   out[3] = out[3] < 0 ? kUnknown : out[3] * block;

@@ -22,7 +22,8 @@ Result<void> gemm(Call& call) {
   if (call.has(2)) {
     KERF_TRY(call.want_same_dtype(0, 2));
     const auto sum = broadcast(call.shape(2), out);
-    if (!sum || sum->size() != 2 || !compatible((*sum)[0], out[0]) || !compatible((*sum)[1], out[1])) {
+    if (!sum || sum->size() != 2 || !compatible((*sum)[0], out[0]) ||
+        !compatible((*sum)[1], out[1])) {
       return call.fail("C of shape " + to_string(call.shape(2)) + " doesn't broadcast to " +
                        to_string(out));
     }

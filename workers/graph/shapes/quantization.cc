@@ -18,14 +18,16 @@ Result<void> check_parameters(const Call& call) {
   if (block == 0) {
     if (call.rank(1) != 1 || !compatible(call.shape(1)[0], call.shape(0)[at])) {
       return call.fail("scale must be one value or one for each of the " +
-                       std::to_string(call.shape(0)[at]) + " slices along axis " + std::to_string(axis));
+                       std::to_string(call.shape(0)[at]) + " slices along axis " +
+                       std::to_string(axis));
     }
     return {};
   }
   if (call.rank(1) != call.rank(0)) return call.fail("a blocked scale must have the input's rank");
   for (std::size_t i = 0; i < call.shape(0).size(); ++i) {
     const std::int64_t dim = call.shape(0)[i];
-    const std::int64_t wanted = i == at && dim >= 0 ? dim / block + (dim % block != 0 ? 1 : 0) : dim;
+    const std::int64_t wanted =
+        i == at && dim >= 0 ? dim / block + (dim % block != 0 ? 1 : 0) : dim;
     if (!compatible(call.shape(1)[i], wanted)) {
       return call.fail("scale doesn't fit block_size " + std::to_string(block));
     }
@@ -34,25 +36,39 @@ Result<void> check_parameters(const Call& call) {
 }
 
 bool is_quantized(DType dtype) {
-  return dtype == DType::kS8 || dtype == DType::kU8 || dtype == DType::kS16 || dtype == DType::kU16 ||
-         dtype == DType::kS4 || dtype == DType::kU4;
+  return dtype == DType::kS8 || dtype == DType::kU8 || dtype == DType::kS16 ||
+         dtype == DType::kU16 || dtype == DType::kS4 || dtype == DType::kU4;
 }
 
 Result<void> quantize(Call& call) {
-  if (!is_float(call.dtype(0)) && call.dtype(0) != DType::kS32) return call.fail("input must be floating point");
+  if (!is_float(call.dtype(0)) && call.dtype(0) != DType::kS32)
+    return call.fail("input must be floating point");
   KERF_TRY(check_parameters(call));
   DType to = call.has(2) ? call.dtype(2) : DType::kU8;
   if (!call.has(2)) {
     // output_dtype (opset 21) in ONNX's numbers.
     switch (call.node.integer("output_dtype", 0)) {
       case 0:
-      case 2: to = DType::kU8; break;
-      case 3: to = DType::kS8; break;
-      case 4: to = DType::kU16; break;
-      case 5: to = DType::kS16; break;
-      case 21: to = DType::kU4; break;
-      case 22: to = DType::kS4; break;
-      default: return call.fail("output_dtype is not supported");
+      case 2:
+        to = DType::kU8;
+        break;
+      case 3:
+        to = DType::kS8;
+        break;
+      case 4:
+        to = DType::kU16;
+        break;
+      case 5:
+        to = DType::kS16;
+        break;
+      case 21:
+        to = DType::kU4;
+        break;
+      case 22:
+        to = DType::kS4;
+        break;
+      default:
+        return call.fail("output_dtype is not supported");
     }
   }
   if (!is_quantized(to)) {

@@ -23,11 +23,16 @@ std::shared_ptr<const Elements> reduce_all(const Call& call, bool whole) {
       continue;
     }
     if (!e.known() || !sum.known()) return std::make_shared<Elements>(1, Element{0, kUnknown});
-    if (op == "ReduceProd") sum.value *= e.value;
-    else if (op == "ReduceSum") sum.value += e.value;
-    else if (op == "ReduceMax") sum.value = std::max(sum.value, e.value);
-    else if (op == "ReduceMin") sum.value = std::min(sum.value, e.value);
-    else return nullptr;
+    if (op == "ReduceProd")
+      sum.value *= e.value;
+    else if (op == "ReduceSum")
+      sum.value += e.value;
+    else if (op == "ReduceMax")
+      sum.value = std::max(sum.value, e.value);
+    else if (op == "ReduceMin")
+      sum.value = std::min(sum.value, e.value);
+    else
+      return nullptr;
   }
   return std::make_shared<Elements>(1, sum);
 }
@@ -51,8 +56,10 @@ Result<void> reduce(Call& call) {
   }
   Shape out;
   for (std::size_t i = 0; i < gone.size(); ++i) {
-    if (!gone[i]) out.push_back(call.shape(0)[i]);
-    else if (keep) out.push_back(1);
+    if (!gone[i])
+      out.push_back(call.shape(0)[i]);
+    else if (keep)
+      out.push_back(1);
   }
   const bool whole = std::all_of(gone.begin(), gone.end(), [](bool b) { return b; });
   call.set(0, call.dtype(0), std::move(out), reduce_all(call, whole));
@@ -62,8 +69,10 @@ Result<void> reduce(Call& call) {
 Result<void> arg_reduce(Call& call) {
   KERF_ASSIGN(const std::int64_t axis, call.axis(call.node.integer("axis", 0), call.rank(0)));
   Shape out = call.shape(0);
-  if (call.node.integer("keepdims", 1) != 0) out[static_cast<std::size_t>(axis)] = 1;
-  else out.erase(out.begin() + axis);
+  if (call.node.integer("keepdims", 1) != 0)
+    out[static_cast<std::size_t>(axis)] = 1;
+  else
+    out.erase(out.begin() + axis);
   call.set(0, DType::kS64, std::move(out));
   return {};
 }
@@ -76,7 +85,8 @@ Result<void> top_k(Call& call) {
   if (element_count(call.shape(1)) != 1) return call.fail("K must be one number");
   const std::int64_t wanted = k != nullptr ? to_dim(k->front()) : kUnknown;
   if (k != nullptr && k->front().known() && (wanted < 0 || (dim >= 0 && wanted > dim))) {
-    return call.fail("K = " + std::to_string(wanted) + " is not within 0 and " + std::to_string(dim));
+    return call.fail("K = " + std::to_string(wanted) + " is not within 0 and " +
+                     std::to_string(dim));
   }
   dim = wanted;
   call.set(1, DType::kS64, out);

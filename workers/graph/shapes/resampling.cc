@@ -20,7 +20,8 @@ Result<void> pad(Call& call) {
     return call.fail("pads has " + std::to_string(pads.size()) + " values, expected " +
                      std::to_string(2 * out.size()));
   }
-  if (call.has(2) && element_count(call.shape(2)) != 1) return call.fail("the value must be one number");
+  if (call.has(2) && element_count(call.shape(2)) != 1)
+    return call.fail("the value must be one number");
   KERF_TRY(call.want_same_dtype(0, 2));
   for (std::size_t i = 0; i < out.size(); ++i) {
     const std::int64_t before = pads[i];
@@ -54,7 +55,8 @@ Result<void> expand(Call& call) {
     return call.fail("the target shape must be a vector of integers");
   }
   if (target == nullptr) {
-    return call.fail("target shape '" + call.node.inputs[1] + "' must be a constant or follow from shapes");
+    return call.fail("target shape '" + call.node.inputs[1] +
+                     "' must be a constant or follow from shapes");
   }
   Shape wanted;
   for (const Element& element : *target) {
@@ -65,7 +67,8 @@ Result<void> expand(Call& call) {
     wanted.push_back(dim);
   }
   const auto out = broadcast(call.shape(0), wanted);
-  if (!out) return call.fail("cannot expand " + to_string(call.shape(0)) + " to " + to_string(wanted));
+  if (!out)
+    return call.fail("cannot expand " + to_string(call.shape(0)) + " to " + to_string(wanted));
   call.set(0, call.dtype(0), *out, repeated(call, *out));
   return {};
 }

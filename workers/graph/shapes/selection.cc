@@ -1,4 +1,5 @@
-// Ops that pick, join or cut: Concat, Split, Slice, Gather, GatherElements, OneHot, Trilu, Scatter*.
+// Ops that pick, join or cut: Concat, Split, Slice, Gather, GatherElements, OneHot, Trilu,
+// Scatter*.
 #include <algorithm>
 #include <numeric>
 
@@ -27,11 +28,13 @@ Result<void> concat(Call& call) {
     if (i == 0) continue;
     for (std::size_t d = 0; d < out.size(); ++d) {
       if (d == along) {
-        if (out[d] >= 0 && next[d] >= 0) out[d] += next[d];
-        else if (next[d] != 0) out[d] = out[d] == 0 ? next[d] : kUnknown;
+        if (out[d] >= 0 && next[d] >= 0)
+          out[d] += next[d];
+        else if (next[d] != 0)
+          out[d] = out[d] == 0 ? next[d] : kUnknown;
       } else if (!compatible(out[d], next[d])) {
-        return call.fail("inputs differ along axis " + std::to_string(d) +
-                         ", only axis " + std::to_string(axis) + " may differ");
+        return call.fail("inputs differ along axis " + std::to_string(d) + ", only axis " +
+                         std::to_string(axis) + " may differ");
       } else {
         out[d] = merge(out[d], next[d]);
       }
@@ -63,7 +66,8 @@ Result<void> split(Call& call) {
       return call.fail("dimension " + std::to_string(dim) + " doesn't divide into " +
                        std::to_string(parts) + " outputs");
     }
-    sizes.assign(static_cast<std::size_t>(parts), dim < 0 ? (parts == 1 ? dim : kUnknown) : dim / parts);
+    sizes.assign(static_cast<std::size_t>(parts),
+                 dim < 0 ? (parts == 1 ? dim : kUnknown) : dim / parts);
   }
   std::int64_t begin = 0;
   for (std::size_t i = 0; i < call.out.size(); ++i) {
@@ -143,8 +147,8 @@ Result<void> slice(Call& call) {
     e = backwards ? std::clamp<std::int64_t>(e, -1, dim - 1) : std::clamp<std::int64_t>(e, 0, dim);
     const std::int64_t span = backwards ? s - e : e - s;
     // The magnitude as unsigned: INT64_MIN has none as s64.
-    const auto stride = backwards ? 0 - static_cast<std::uint64_t>(steps[i])
-                                  : static_cast<std::uint64_t>(steps[i]);
+    const auto stride =
+        backwards ? 0 - static_cast<std::uint64_t>(steps[i]) : static_cast<std::uint64_t>(steps[i]);
     out[at] = span <= 0 || dim == 0
                   ? 0
                   : static_cast<std::int64_t>((static_cast<std::uint64_t>(span) - 1) / stride) + 1;
@@ -175,11 +179,13 @@ Result<void> gather(Call& call) {
     for (const Element& index : *indices) {
       std::int64_t i = to_dim(index);
       if (index.known() && dim >= 0 && (i < -dim || i >= dim)) {
-        return call.fail("index " + std::to_string(i) + " is not within dimension " + std::to_string(dim));
+        return call.fail("index " + std::to_string(i) + " is not within dimension " +
+                         std::to_string(dim));
       }
       if (i < 0) i += dim;
       const bool usable = index.known() && x.size() == 1 && call.elements(0) != nullptr && dim >= 0;
-      values->push_back(usable ? (*call.elements(0))[static_cast<std::size_t>(i)] : Element{0, kUnknown});
+      values->push_back(usable ? (*call.elements(0))[static_cast<std::size_t>(i)]
+                               : Element{0, kUnknown});
     }
     if (x.size() == 1 && call.elements(0) != nullptr) picked = std::move(values);
   }
@@ -196,11 +202,14 @@ Result<void> gather_elements(Call& call) {
 }
 
 Result<void> gather_nd(Call& call) {
-  if (call.rank(0) < 1 || call.rank(1) < 1) return call.fail("data and indices need a rank of 1 or more");
+  if (call.rank(0) < 1 || call.rank(1) < 1)
+    return call.fail("data and indices need a rank of 1 or more");
   const std::int64_t batch = call.node.integer("batch_dims", 0);
   const std::int64_t last = call.shape(1).back();
-  if (batch < 0 || batch >= std::min(call.rank(0), call.rank(1))) return call.fail("batch_dims doesn't fit");
-  if (last < 1 || last > call.rank(0) - batch) return call.fail("indices' last dimension doesn't fit");
+  if (batch < 0 || batch >= std::min(call.rank(0), call.rank(1)))
+    return call.fail("batch_dims doesn't fit");
+  if (last < 1 || last > call.rank(0) - batch)
+    return call.fail("indices' last dimension doesn't fit");
   Shape out(call.shape(1).begin(), call.shape(1).end() - 1);
   out.insert(out.end(), call.shape(0).begin() + batch + last, call.shape(0).end());
   call.set(0, call.dtype(0), std::move(out));

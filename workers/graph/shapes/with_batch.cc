@@ -17,7 +17,12 @@ using shapes::Value;
 class Rebatch {
  public:
   Rebatch(const Graph& graph, std::int64_t own, std::int64_t wanted)
-      : own_graph_(graph), out_(graph), own_(graph), wanted_(out_), own_batch_(own), batch_(wanted) {
+      : own_graph_(graph),
+        out_(graph),
+        own_(graph),
+        wanted_(out_),
+        own_batch_(own),
+        batch_(wanted) {
     out_.nodes.clear();
     for (ValueInfo& input : out_.inputs) input.shape[0] = wanted;
     for (const ValueInfo& input : graph.inputs) states_[input.name] = {BatchState::Kind::kRows, 1};
@@ -55,7 +60,8 @@ class Rebatch {
       rows = rows || call.states.back().rows();
       counted = counted || call.states.back().kind == BatchState::Kind::kCounted;
     }
-    for (const std::string& output : node.outputs) call.out.push_back(output.empty() ? nullptr : own_.find(output));
+    for (const std::string& output : node.outputs)
+      call.out.push_back(output.empty() ? nullptr : own_.find(output));
 
     if (node.op == "Shape" || node.op == "Size" || (counted && !rows)) return add_arithmetic(call);
     if (!rows) {
@@ -85,17 +91,20 @@ class Rebatch {
       const Value* after = wanted_.find(output);
       if (before->shape != after->shape) {
         // The same value for every sample, spread over the batch.
-        const bool spread = call.node.op == "ConstantOfShape" ||
-                            (call.node.op == "Expand" && call.fixed(0) &&
-                             (call.in[0]->shape.size() < before->shape.size() || call.in[0]->shape[0] == 1));
-        if (spread && !before->shape.empty() && before->shape[0] > 0 && before->shape[0] % own_batch_ == 0) {
+        const bool spread =
+            call.node.op == "ConstantOfShape" ||
+            (call.node.op == "Expand" && call.fixed(0) &&
+             (call.in[0]->shape.size() < before->shape.size() || call.in[0]->shape[0] == 1));
+        if (spread && !before->shape.empty() && before->shape[0] > 0 &&
+            before->shape[0] % own_batch_ == 0) {
           const BatchState state{BatchState::Kind::kRows, before->shape[0] / own_batch_};
           states_[output] = state;
           KERF_TRY(verify(call, output, state));
           continue;
         }
         states_[output] = {BatchState::Kind::kCounted, 1};
-        if (before->elements == nullptr || after->elements == nullptr) return call.mixes("its shape depends on the number of samples");
+        if (before->elements == nullptr || after->elements == nullptr)
+          return call.mixes("its shape depends on the number of samples");
       } else if (before->elements == nullptr || after->elements == nullptr) {
         const bool from_shape = call.node.op == "Shape" || call.node.op == "Size";
         if (!from_shape) return call.mixes("computes with the number of samples");
@@ -113,14 +122,16 @@ class Rebatch {
       const std::size_t target = node.op == "Resize" ? 3 : 1;
       const auto as_it_is = wanted_.infer(node);
       const Value* out = as_it_is.has_value() ? wanted_.find(node.outputs[0]) : nullptr;
-      if (out != nullptr && !out->shape.empty() && out->shape[0] == state.factor * batch_) return node;
+      if (out != nullptr && !out->shape.empty() && out->shape[0] == state.factor * batch_)
+        return node;
       Shape dims = call.out[0]->shape;
       dims[0] = state.factor * batch_;
       if (std::any_of(dims.begin() + 1, dims.end(), [](std::int64_t dim) { return dim < 0; })) {
         return call.mixes("its target shape holds the old batch");
       }
       node.inputs[target] = out_.fresh_name(node.inputs[target] + "_batch");
-      out_.initializers.emplace(node.inputs[target], Tensor::s64({static_cast<std::int64_t>(dims.size())}, dims));
+      out_.initializers.emplace(node.inputs[target],
+                                Tensor::s64({static_cast<std::int64_t>(dims.size())}, dims));
     } else if (node.op == "Concat") {
       for (std::size_t i = 0; i < node.inputs.size(); ++i) {
         if (call.rows(i)) continue;
@@ -139,7 +150,8 @@ class Rebatch {
       }
       node.inputs.resize(2);
       node.inputs[1] = out_.fresh_name(node.name + "/axes");
-      out_.initializers.emplace(node.inputs[1], Tensor::s64({static_cast<std::int64_t>(axes.size())}, axes));
+      out_.initializers.emplace(node.inputs[1],
+                                Tensor::s64({static_cast<std::int64_t>(axes.size())}, axes));
     }
     KERF_TRY(wanted_.infer(node));
     return node;
@@ -151,7 +163,8 @@ class Rebatch {
     if (!element_count(shape)) return call.mixes("a constant would become too large");
     Tensor out(row.dtype(), shape);
     for (std::int64_t i = 0; i < times; ++i) {
-      std::memcpy(out.mutable_raw() + static_cast<std::size_t>(i) * row.bytes(), row.raw(), row.bytes());
+      std::memcpy(out.mutable_raw() + static_cast<std::size_t>(i) * row.bytes(), row.raw(),
+                  row.bytes());
     }
     return out;
   }
@@ -163,8 +176,9 @@ class Rebatch {
     const bool same_rest = before.size() == after.size() && !before.empty() &&
                            std::equal(before.begin() + 1, before.end(), after.begin() + 1);
     if (!same_rest || before[0] != state.factor * own_batch_ || after[0] != state.factor * batch_) {
-      return call.mixes("its output is " + to_string(before) + " at a batch of " + std::to_string(own_batch_) +
-                        ", but " + to_string(after) + " at a batch of " + std::to_string(batch_));
+      return call.mixes("its output is " + to_string(before) + " at a batch of " +
+                        std::to_string(own_batch_) + ", but " + to_string(after) +
+                        " at a batch of " + std::to_string(batch_));
     }
     return {};
   }
@@ -181,15 +195,18 @@ class Rebatch {
 }  // namespace
 
 Result<Graph> with_batch(const Graph& graph, std::int64_t batch) {
-  if (batch < 1) return invalid_argument("a batch of " + std::to_string(batch) + " samples, expected 1 or more");
+  if (batch < 1)
+    return invalid_argument("a batch of " + std::to_string(batch) + " samples, expected 1 or more");
   std::int64_t own = batch;
   for (std::size_t i = 0; i < graph.inputs.size(); ++i) {
     const ValueInfo& input = graph.inputs[i];
     if (input.shape.empty()) {
-      return Error{ErrorCode::kFailedPrecondition, "graph input '" + input.name + "' has no batch axis"};
+      return Error{ErrorCode::kFailedPrecondition,
+                   "graph input '" + input.name + "' has no batch axis"};
     }
     if (i > 0 && input.shape[0] != own) {
-      return Error{ErrorCode::kFailedPrecondition, "graph inputs '" + graph.inputs[0].name + "' and '" + input.name +
+      return Error{ErrorCode::kFailedPrecondition, "graph inputs '" + graph.inputs[0].name +
+                                                       "' and '" + input.name +
                                                        "' differ in their first dimension"};
     }
     own = input.shape[0];
