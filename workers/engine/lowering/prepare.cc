@@ -114,7 +114,7 @@ bool moves_values_only(const Rewriter& rewriter, const Node& node) {
 
 /// op -> QuantizeLinear becomes QuantizeLinear -> op. Rounding is monotonic, so a maximum of
 /// rounded values is the rounded maximum; the others only move values.
-bool hoist_quantize(Rewriter& rewriter, std::size_t i) {
+bool hoist_quantize(Graph& graph, Rewriter& rewriter, std::size_t i) {
   if (rewriter.node(i).op != "QuantizeLinear" || !rewriter.alive(i)) return false;
   if (!tensor_numeric(rewriter.graph(), rewriter.node(i))) return false;
   const auto maker = rewriter.producer(rewriter.node(i).inputs[0]);
@@ -133,6 +133,13 @@ bool hoist_quantize(Rewriter& rewriter, std::size_t i) {
     before.inputs[0] = rewriter.node(*maker).inputs[k];
     before.outputs = {rewriter.fresh(before.inputs[0] + "_q")};
     const std::string output = before.outputs[0];
+    // The new value is as large as what it rounds, and of the type of what was rounded before.
+    const graph::ValueInfo* whole = graph.value(before.inputs[0]);
+    const graph::ValueInfo* rounded = graph.value(quantize.outputs[0]);
+    if (whole != nullptr && rounded != nullptr) {
+      const graph::ValueInfo made{output, rounded->dtype, whole->shape};
+      graph.values[output] = made;
+    }
     rewriter.add_node(std::move(before));
     rewriter.set_input(*maker, k, output);
   }
@@ -161,7 +168,7 @@ Result<Graph> prepare(Graph graph) {
     moved = false;
     Rewriter rewriter(graph);
     const std::size_t count = rewriter.size();
-    for (std::size_t i = 0; i < count; ++i) moved = hoist_quantize(rewriter, i) || moved;
+    for (std::size_t i = 0; i < count; ++i) moved = hoist_quantize(graph, rewriter, i) || moved;
     KERF_TRY(rewriter.finish());
   }
   return graph;
