@@ -244,7 +244,6 @@ bool is_temporary(ErrorCode code) {
     case ErrorCode::kUnavailable:
     case ErrorCode::kDeadlineExceeded:
     case ErrorCode::kAborted:
-    case ErrorCode::kInternal:
       return true;
     default:
       return false;

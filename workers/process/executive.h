@@ -40,7 +40,8 @@ class Executive {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Whether a failure may be the attempt's own rather than the work's.
+/// Whether a failure may be the attempt's own rather than the work's. A bug of ours (internal) that
+/// was noticed in order would be noticed again.
 [[nodiscard]] bool is_temporary(ErrorCode code);
 
 }  // namespace kerf::process
