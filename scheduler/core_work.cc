@@ -309,8 +309,9 @@ void Core::baseline_ended(Study& study, const Trial& trial) {
     }
     return out;
   }();
-  for (const auto& [name, document] :
-       {std::pair<std::string, Json>{"reference", {{"point", study.reference}}}, {"objectives", objectives}}) {
+  const std::map<std::string, Json> documents = {{"reference", {{"point", study.reference}}},
+                                                 {"objectives", objectives}};
+  for (const auto& [name, document] : documents) {
     const auto there = store_.document(id, name);
     if (there.has_value() && there->has_value() && **there == document) continue;
     if (!store_.put_document(id, name, document).has_value()) store_full_ = true;
