@@ -39,7 +39,7 @@ MAY_INCLUDE["bench"] = set(MAY_INCLUDE)
 # headers may as well). A header that is neither here nor the system's is a violation: whoever brings
 # a new library says here where it lives.
 THIRD_PARTY = [
-    (r"dnnl|oneapi/dnnl", ["workers/engine"], []),
+    (r"dnnl|oneapi/dnnl", ["workers/engine"], ["workers/engine/kernels", "workers/engine/lowering"]),
     (r"omp\.h$", ["workers/engine"], []),
     (r"onnx/|google/protobuf/", ["workers/onnx"], []),
     (r"zip\.h|stb_|stb/", ["workers/data"], []),
@@ -56,6 +56,10 @@ THIRD_PARTY = [
     (r"CLI/", ["cli"], ["cli"]),
     (r"benchmark/", ["bench"], ["bench"]),
 ]
+
+# Folders whose headers are their room's own: they may show its library's types, and nobody else
+# includes them.
+PRIVATE = ["workers/engine/kernels", "workers/engine/lowering"]
 
 # Folders of the kernel's and the C library's headers, and those of POSIX and x86 without a folder.
 SYSTEM_FOLDERS = ("sys/", "linux/", "netinet/", "arpa/", "asm/", "net/")
@@ -145,6 +149,8 @@ def check_include(path, quote, header, ours):
             return f'"{header}" should be named from the root: "{beside}"'
         return check_third_party(path, header)
     target = room_of(header)
+    if target != room and within(header, PRIVATE):
+        return f'"{header}" is private to {target}'
     if target is None or target == room or target in MAY_INCLUDE.get(room, set()):
         return None
     if target not in MAY_INCLUDE:
