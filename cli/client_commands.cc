@@ -128,14 +128,11 @@ Result<void> show_front(const ClientOptions& options) {
     print_json(front);
     return {};
   }
-  KERF_ASSIGN(const Json study, client.get(study_path(options.study)));
-  KERF_ASSIGN(const StudyDefinition definition, StudyDefinition::parse(study.at("definition")));
-  Json objectives = Json::array();
-  for (const Objective& objective : definition.objectives) objectives.push_back({{"metric", objective.metric}});
   if (!options.csv) {
-    std::fputs(front_table(front, objectives).c_str(), stdout);
+    std::fputs(front_table(front).c_str(), stdout);
     return {};
   }
+  const Json& objectives = front.at("objectives");
   std::string out = "trial";
   for (const Json& objective : objectives) out += "," + objective["metric"].get<std::string>();
   out += "\n";

@@ -42,6 +42,8 @@ int run_program(int argc, char** argv) {
   add_eval_command(app, &run);
   add_export_command(app, &run);
   add_worker_commands(app, &run);
+  add_simulate_command(app, &run);
+  add_maintenance_commands(app, &run);
   add_client_commands(app, &run);
 
   try {

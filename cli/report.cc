@@ -6,6 +6,7 @@
 
 #include "cli/table.h"
 #include "core/study.h"
+#include "scheduler/effective.h"
 #include "search/front.h"
 
 namespace kerf::cli {
@@ -43,13 +44,17 @@ struct Parts {
   std::vector<Trial> trials;
   search::Front front;
   std::vector<double> reference;
+  Json objectives = Json::array();
 };
 
 Result<Parts> collect(storage::StudyStore& store, const std::string& id) {
   Parts parts;
   KERF_ASSIGN(parts.record, store.study(id));
-  KERF_ASSIGN(const StudyDefinition study, StudyDefinition::parse(parts.record.definition));
+  KERF_ASSIGN(StudyDefinition study, StudyDefinition::parse(parts.record.definition));
   KERF_ASSIGN(parts.trials, all_trials(store, id));
+  // Without labels the default objectives are others.
+  if (!parts.trials.empty()) study = scheduler::effective_study(std::move(study), parts.trials.front().measurement);
+  for (const Objective& objective : study.objectives) parts.objectives.push_back({{"metric", objective.metric}});
   KERF_ASSIGN(const std::optional<Json> reference, store.document(id, "reference"));
   if (reference && reference->contains("point")) {
     parts.reference = (*reference)["point"].get<std::vector<double>>();
@@ -62,6 +67,7 @@ void add_front(const Parts& parts, Json& out) {
   out["front"] = front_json(parts.front, parts.trials);
   out["hypervolume"] = parts.front.hypervolume;
   out["reference"] = parts.reference;
+  out["objectives"] = parts.objectives;
   if (parts.front.members.empty() && parts.front.nearest_miss) {
     out["nearest_miss"] = {{"trial", *parts.front.nearest_miss},
                            {"violation", parts.front.least_violation}};
@@ -91,7 +97,8 @@ Result<Json> front_report(storage::StudyStore& store, const std::string& id) {
   return out;
 }
 
-std::string front_table(const Json& report, const Json& objectives) {
+std::string front_table(const Json& report) {
+  const Json& objectives = report.at("objectives");
   std::vector<std::string> heading = {"trial"};
   std::vector<std::string> names;
   for (const Json& objective : objectives) names.push_back(objective.at("metric").get<std::string>());

@@ -124,16 +124,14 @@ Result<void> run_study(const RunOptions& options) {
   KERF_ASSIGN(Json report, host->scheduler().call([&](auto&, storage::StudyStore& store) {
     return study_report(store, id);
   }));
-  Json objectives = Json::array();
-  for (const Objective& objective : study.objectives) objectives.push_back({{"metric", objective.metric}});
   const fs::path picture = fs::absolute(fs::path(how.data_dir) / (id + ".svg"));
-  std::ofstream(picture) << front_svg(report, objectives, study.name);
+  std::ofstream(picture) << front_svg(report, report["objectives"], study.name);
   report["picture"] = picture.string();
   if (options.json) {
     print_json(report);
     return {};
   }
-  std::fputs(front_table(report, objectives).c_str(), stdout);
+  std::fputs(front_table(report).c_str(), stdout);
   std::printf("\n%zu trials, %zu on the front, hypervolume %.4g (%s)\npicture: file://%s\n",
               report["trials"].size(), report["front"].size(), report["hypervolume"].get<double>(),
               record->reason.c_str(), picture.c_str());

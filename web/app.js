@@ -110,7 +110,7 @@ async function follow(id, signal) {
 }
 
 function fillAxes() {
-  const names = state.study.definition.objectives?.map((o) => o.metric) ?? ["accuracy", "latency_p50_us", "storage_bytes"];
+  const names = state.front.objectives.map((o) => o.metric);
   const others = ["latency_ratio", "weight_bytes", "activation_peak_bytes", "agreement", "macs"].filter((n) => !names.includes(n));
   const all = [...names, ...others];
   for (const [select, preferred] of [[$("x"), names[1] ?? names[0]], [$("y"), names[0]]]) {
@@ -185,7 +185,7 @@ function drawPlot() {
 }
 
 function drawFront() {
-  const names = state.study.definition.objectives?.map((o) => o.metric) ?? ["accuracy", "latency_p50_us", "storage_bytes"];
+  const names = state.front.objectives.map((o) => o.metric);
   const columns = [...new Set([...names, "latency_ratio"])];
   const head = node("tr");
   head.append(node("th", "trial"), ...columns.map((name) => node("th", name)), node("th", "test split"));
