@@ -80,6 +80,45 @@ TEST(Histogram, CountsEveryElementOnceWhateverTheOrder) {
   }
 }
 
+TEST(Histogram, CountsLikeASlowOneForEveryScaleAndLength) {
+  for (const float scale : {1e-42F, 1e-30F, 1.0F, 3e37F}) {
+    for (const std::size_t length : {1U, 7U, 1024U, 2500U}) {
+      Numbers numbers(static_cast<std::uint32_t>(length));
+      std::vector<float> values(length);
+      for (float& value : values) value = numbers.below(4) == 0 ? 0.0F : numbers.normal() * scale;
+      values[0] = length > 1 ? -0.0F : scale;
+      const ValueStatistics statistics = statistics_of(values);
+      EXPECT_EQ(statistics.zeros, std::count(values.begin(), values.end(), 0.0F));
+      std::vector<std::int64_t> positive(ValueStatistics::kBins, 0);
+      std::vector<std::int64_t> negative(ValueStatistics::kBins, 0);
+      for (const float value : values) {
+        if (value == 0) continue;
+        const double bin = std::floor(std::fabs(static_cast<double>(value)) / statistics.bin_width);
+        ++(value > 0 ? positive : negative)[static_cast<std::size_t>(
+            std::min(bin, static_cast<double>(ValueStatistics::kBins - 1)))];
+      }
+      // A value on an edge may fall to either side: compare sums up to each bin, one value of
+      // slack.
+      const auto compare = [&](const std::vector<std::int64_t>& a,
+                               const std::vector<std::int64_t>& b) {
+        ASSERT_EQ(a.size(), b.size());
+        std::int64_t difference = 0;
+        for (std::size_t i = 0; i < a.size(); ++i) {
+          ASSERT_GE(a[i], 0);
+          difference += a[i] - b[i];
+          EXPECT_LE(std::abs(difference), scale < 1e-40F ? 3 : 1)
+              << scale << " " << length << " " << i;
+        }
+        EXPECT_EQ(difference, 0);
+      };
+      if (statistics.bin_width > 0) {
+        compare(statistics.positive, positive);
+        compare(statistics.negative, negative);
+      }
+    }
+  }
+}
+
 TEST(Histogram, MeanIsElementByElement) {
   ValueStatistics statistics;
   ASSERT_TRUE(statistics.add(std::vector<float>{1, 2, 3, 5, 6, 7}, 2));
