@@ -40,7 +40,8 @@ TEST(Reference, TransposedConvolution) {
   const auto out = eval("ConvTranspose", {counting({1, 1, 3, 3}), ones});
   EXPECT_EQ(out[0].shape(), (Shape{1, 2, 5, 5}));
   const std::vector<float> plane{0, 1, 3, 3, 2, 3, 8, 15, 12, 7, 9, 21, 36, 27, 15, 9, 20, 33, 24, 13, 6, 13, 21, 15, 8};
-  EXPECT_EQ(std::vector<float>(floats(out).begin(), floats(out).begin() + 25), plane);
+  const std::vector<float> values = floats(out);
+  EXPECT_EQ(std::vector<float>(values.begin(), values.begin() + 25), plane);
 }
 
 TEST(Reference, AveragePoolCountsPaddingOnlyWhenAsked) {
