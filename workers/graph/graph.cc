@@ -149,7 +149,7 @@ Result<void> Graph::sort() {
     for (const std::size_t user : users[i]) {
       if (--missing[user] == 0) ready.insert(user);
     }
-    sorted.push_back(nodes[i]);
+    sorted.push_back(std::move(nodes[i]));
   }
   if (sorted.size() != nodes.size()) {
     const auto stuck = std::find(done.begin(), done.end(), false) - done.begin();

@@ -1,7 +1,5 @@
 #include "workers/graph/shape_inference.h"
 
-#include <algorithm>
-
 #include "workers/graph/shapes/call.h"
 
 namespace kerf::graph {
@@ -17,17 +15,7 @@ Result<void> infer_shapes(Graph& graph) {
       return done.error();
     }
   }
-  inference.store(graph.values);
-  for (ValueInfo& output : graph.outputs) {
-    const shapes::Value* value = inference.find(output.name);
-    if (value == nullptr) {
-      return invalid_argument("graph output '" + output.name + "' has no producer");
-    }
-    output.dtype = value->dtype;
-    output.shape = value->shape;
-    for (std::int64_t& dim : output.shape) dim = std::max<std::int64_t>(dim, -1);
-  }
-  return {};
+  return inference.finish(graph);
 }
 
 const std::set<std::string>& known_ops() {

@@ -27,6 +27,9 @@ class Canonicalizer {
   /// Errors:   invalid_argument or unimplemented naming the node.
   [[nodiscard]] Result<void> add(graph::Node node);
 
+  /// Fills the graph's values and the types of its outputs.
+  [[nodiscard]] Result<void> finish() { return inference_.finish(graph_); }
+
   // For the rules:
 
   [[nodiscard]] std::int64_t opset() const { return opset_; }

@@ -12,7 +12,6 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "workers/graph/shape_inference.h"
 #include "workers/onnx/canonical.h"
 #include "workers/onnx/files.h"
 #include "workers/onnx/limits.h"
@@ -320,7 +319,7 @@ Result<Graph> to_graph(ModelProto& model, DataFolder& folder) {
   for (Node& node : nodes) KERF_TRY(canonicalizer.add(std::move(node)));
   KERF_TRY(refuse_infinite(graph));
   KERF_TRY(graph.check());
-  KERF_TRY(infer_shapes(graph));
+  KERF_TRY(canonicalizer.finish());
   return graph;
 }
 

@@ -247,4 +247,19 @@ void Inference::store(std::map<std::string, ValueInfo>& values) const {
   }
 }
 
+Result<void> Inference::finish(Graph& graph) {
+  graph.values.clear();
+  store(graph.values);
+  for (ValueInfo& output : graph.outputs) {
+    const Value* value = find(output.name);
+    if (value == nullptr) {
+      return invalid_argument("graph output '" + output.name + "' has no producer");
+    }
+    output.dtype = value->dtype;
+    output.shape = value->shape;
+    for (std::int64_t& dim : output.shape) dim = std::max<std::int64_t>(dim, -1);
+  }
+  return {};
+}
+
 }  // namespace kerf::graph::shapes

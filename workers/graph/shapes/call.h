@@ -135,11 +135,11 @@ class Inference {
   /// What is known of a value; valid until the next infer().
   [[nodiscard]] const Value* find(const std::string& name);
 
-  /// Forgets what is known of a node's output (its node is about to be replaced).
-  void forget(const std::string& name) { values_.erase(name); }
-
   /// All inputs and outputs of nodes, symbols as -1.
   void store(std::map<std::string, ValueInfo>& values) const;
+
+  /// store(), and the types of the graph's outputs. `graph` is the one that inference ran on.
+  [[nodiscard]] Result<void> finish(Graph& graph);
 
  private:
   [[nodiscard]] static Value from_constant(const Tensor& tensor);
