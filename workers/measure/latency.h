@@ -94,6 +94,9 @@ struct LatencyResult {
 ///           noise is larger than the difference it would have to show. Without a baseline: half
 ///           the interval of p50 is wider than `resolution` × p50. Also where fewer than
 ///           `fewest_blocks` undisturbed blocks were had.
+/// Limits:   the intervals are about the executors as they lie in memory. Compiling the same small
+///           model again may place its buffers otherwise and change its time by 1 or 2 %, which is
+///           why `resolution` is 2 %.
 /// Errors:   cancelled.
 /// Threads:  the calling thread runs everything; pin it first (PinnedThread).
 [[nodiscard]] Result<LatencyResult> measure_latency(const TimedRun& candidate,

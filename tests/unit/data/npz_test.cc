@@ -112,6 +112,7 @@ TEST(Npz, WhatIsWrittenIsReadBack) {
     for (const auto& [name, tensor] : arrays) {
       EXPECT_EQ(back->at(name).dtype(), tensor.dtype()) << name;
       EXPECT_EQ(back->at(name).shape(), tensor.shape()) << name;
+      if (tensor.bytes() == 0) continue;
       EXPECT_EQ(std::memcmp(back->at(name).raw(), tensor.raw(), tensor.bytes()), 0) << name;
     }
   }
