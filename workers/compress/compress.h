@@ -35,12 +35,13 @@ struct CompressedModel {
       phase_ms;  ///< "prune", "weights", "calibration", "qdq", "recovery", "size".
 };
 
-/// Applies a plan: channels go, then single weights (and the biases make up for both, where the plan
-/// wants that), then weights are rounded, activation ranges chosen, Q/DQ pairs put in, and biases
-/// corrected for the rounding.
+/// Applies a plan: channels go, then single weights (and the biases make up for both, where the
+/// plan wants that), then weights are rounded, activation ranges chosen, Q/DQ pairs put in, and
+/// biases corrected for the rounding.
 ///
-/// What a layer's own entry asks for must be possible; what "*" or `global` ask for and a layer can't
-/// do leaves that layer as it is. `symmetric` is about activations: weights are always symmetric.
+/// What a layer's own entry asks for must be possible; what "*" or `global` ask for and a layer
+/// can't do leaves that layer as it is. `symmetric` is about activations: weights are always
+/// symmetric.
 ///
 /// The same model, plan and calibration data give the same graph.
 ///
