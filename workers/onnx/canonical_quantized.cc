@@ -83,7 +83,7 @@ Result<std::string> bias(Canonicalizer& c, const Node& node, std::size_t at, std
   const Tensor* xs = c.constant_input(node, x_scale);
   const Tensor* ws = c.constant_input(node, w_scale);
   if (values == nullptr || xs == nullptr || ws == nullptr || xs->elements() != 1 ||
-      values->dtype() != DType::kS32 || values->rank() != 1 ||
+      values->dtype() != DType::kS32 || values->rank() == 0 || values->dim(values->rank() - 1) != values->elements() ||
       (ws->elements() != 1 && ws->elements() != values->elements())) {
     return node_unsupported(node, "bias and scales must be constants that fit each other");
   }
@@ -94,7 +94,7 @@ Result<std::string> bias(Canonicalizer& c, const Node& node, std::size_t at, std
     out.push_back(static_cast<float>(static_cast<double>(integers[i]) * xs->to_floats()[0] *
                                      scales[scales.size() == 1 ? 0 : i]));
   }
-  return c.constant(node, "bias", Tensor::f32(values->shape(), out));
+  return c.constant(node, "bias", Tensor::f32({values->elements()}, out));
 }
 
 Result<void> qlinear_conv(Canonicalizer& c, Node node) {

@@ -33,8 +33,12 @@ TEST(Bf16, ValuesStayBf16BetweenLayers) {
   b.output(b.node("Gemm", {flat, b.constant(rounded(random.f32({8, 5})))}, {{"kerf_precision", std::string("bf16")}}));
   const Ran ran = expect_like_reference(b.graph, random_inputs(b.graph, random), kTolerance);
   for (const StepInfo& step : ran.steps) {
-    if (step.is_layer) EXPECT_EQ(step.executes_as, "bf16") << step.name;
-    if (step.op == "MaxPool") EXPECT_EQ(step.executes_as, "bf16");
+    if (step.is_layer) {
+      EXPECT_EQ(step.executes_as, "bf16") << step.name;
+    }
+    if (step.op == "MaxPool") {
+      EXPECT_EQ(step.executes_as, "bf16");
+    }
   }
   EXPECT_EQ(count_steps(ran, "convert"), 2) << "at the entry, and after the mean, which is f32";
   EXPECT_EQ(count_steps(ran, "Add"), 0);

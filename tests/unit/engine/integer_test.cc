@@ -209,9 +209,13 @@ TEST(IntegerFlow, BytesStayBytesThroughPoolConcatFlattenAndMean) {
   b.output(b.node("GlobalAveragePool", {c}));
   const Ran ran = expect_within_steps(b.graph, random_inputs(b.graph, random), 1.0F, 1.0);
   for (const StepInfo& step : ran.steps) {
-    if (step.is_layer) EXPECT_EQ(step.executes_as, "s8") << step.name;
+    if (step.is_layer) {
+      EXPECT_EQ(step.executes_as, "s8") << step.name;
+    }
     EXPECT_NE(step.op, "dequantize") << step.name << ": nothing needs the values as f32";
-    if (step.op == "MaxPool" || step.op == "Concat") EXPECT_EQ(step.executes_as, "u8");
+    if (step.op == "MaxPool" || step.op == "Concat") {
+      EXPECT_EQ(step.executes_as, "u8");
+    }
   }
   EXPECT_EQ(count_steps(ran, "quantize"), 1) << "at the entry only";
 }
@@ -250,7 +254,9 @@ TEST(IntegerFlow, PairsAroundEveryOperatorAsOnnxRuntimeWritesThem) {
   b.output(b.node("Flatten", {mean}));
   const Ran ran = expect_within_steps(b.graph, random_inputs(b.graph, random), 0.1F, 0.2);
   for (const StepInfo& step : ran.steps) {
-    if (step.is_layer) EXPECT_EQ(step.executes_as, "s8") << step.name;
+    if (step.is_layer) {
+      EXPECT_EQ(step.executes_as, "s8") << step.name;
+    }
   }
 }
 

@@ -254,7 +254,9 @@ TEST(QOperator, LinearConvAndMatMulBecomeQdq) {
   EXPECT_NE(named(*after, layer), nullptr);
   const Ran ran = execute(b.graph, random_inputs(b.graph, random));
   for (const StepInfo& step : ran.steps) {
-    if (step.is_layer) EXPECT_EQ(step.executes_as, "s8") << step.name;
+    if (step.is_layer) {
+      EXPECT_EQ(step.executes_as, "s8") << step.name;
+    }
   }
 }
 

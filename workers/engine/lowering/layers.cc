@@ -34,9 +34,9 @@ struct Call {
   Window window;
 };
 
-/// A primitive that was found for a call with some of its chain.
+/// A kernel that was found for a call with some of its chain.
 struct Found {
-  dnnl::primitive primitive;
+  dnnl::primitive_desc_base descriptor;
   std::string kernel;
   dnnl::memory::desc source, weights, bias, destination, scratchpad;
   enum class Residual : std::uint8_t { kNone, kSum, kBinary } residual = Residual::kNone;
@@ -80,9 +80,9 @@ Numeric residual_numeric(const Values& values, const std::string& value, DType d
 }
 
 template <class Descriptor>
-Found found_from(const Descriptor& descriptor, dnnl::primitive primitive, bool bias) {
+Found found_from(const Descriptor& descriptor, bool bias) {
   Found found;
-  found.primitive = std::move(primitive);
+  found.descriptor = descriptor;
   found.kernel = descriptor.impl_info_str();
   found.source = descriptor.src_desc();
   found.weights = descriptor.weights_desc();
@@ -111,7 +111,7 @@ std::optional<Found> create(const Call& call, DType destination, const dnnl::pri
     if (call.kind == Call::Kind::kMatrix) {
       const memory::desc bias = has_bias ? memory::desc({1, channels}, memory::data_type::f32, memory::format_tag::ab) : memory::desc();
       const dnnl::matmul::primitive_desc descriptor(cpu_engine(), source, weights, bias, target, attributes);
-      return found_from(descriptor, dnnl::matmul(descriptor), has_bias);
+      return found_from(descriptor, has_bias);
     }
     const memory::desc bias = has_bias ? memory::desc({channels}, memory::data_type::f32, memory::format_tag::x) : memory::desc();
     const Window& w = call.window;
@@ -119,12 +119,12 @@ std::optional<Found> create(const Call& call, DType destination, const dnnl::pri
       const dnnl::deconvolution_forward::primitive_desc descriptor(
           cpu_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, source, weights, bias,
           target, w.strides, less_one(w.dilations), w.pads_begin, w.pads_end, attributes);
-      return found_from(descriptor, dnnl::deconvolution_forward(descriptor), has_bias);
+      return found_from(descriptor, has_bias);
     }
     const dnnl::convolution_forward::primitive_desc descriptor(
         cpu_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, source, weights, bias,
         target, w.strides, less_one(w.dilations), w.pads_begin, w.pads_end, attributes);
-    return found_from(descriptor, dnnl::convolution_forward(descriptor), has_bias);
+    return found_from(descriptor, has_bias);
   } catch (const dnnl::error&) {
     return std::nullopt;
   }
@@ -364,7 +364,8 @@ Result<void> place_input(Values& values, const Node& node, Call& call) {
 
 /// Emits the step of a primitive that was found.
 Result<Rep> emit(Values& values, const Call& call, const Chain& chain, const Found& found, DType destination, bool quantize) {
-  auto step = std::make_unique<PrimitiveStep>(found.primitive, found.kernel, found.scratchpad);
+  // Making the primitive generates its code, which a descriptor that is only asked about doesn't.
+  auto step = std::make_unique<PrimitiveStep>(dnnl::primitive(found.descriptor.get()), found.kernel, found.scratchpad);
   const SlotId output = values.new_slot(destination, call.value_dims, call.layout);
   if (found.residual != Found::Residual::kNone) {
     const std::string& other = chain.links[found.residual_link].other;

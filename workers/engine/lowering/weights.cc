@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "workers/engine/geometry.h"
 #include "workers/engine/lowering/layers.h"
 #include "workers/engine/reference/reference.h"
 
@@ -19,20 +20,24 @@ std::int64_t output_axis(const Node& node, std::size_t rank) {
   return static_cast<std::int64_t>(rank) - 1;
 }
 
-/// The integers as s8 around zero, where they are that.
-Tensor symmetric(const Tensor& values, const Tensor* zeros) {
-  std::int64_t middle = 0;
-  if (values.dtype() == DType::kU8) middle = 128;
-  else if (values.dtype() != DType::kS8 && values.dtype() != DType::kS4) return {};
-  if (zeros == nullptr && middle != 0) return {};
-  if (zeros != nullptr) {
-    const std::vector<std::int64_t> all = zeros->to_integers();
-    if (std::any_of(all.begin(), all.end(), [&](std::int64_t z) { return z != middle; })) return {};
+/// The integers less their zero points as s8, where they fit that; `axis` is that of the zero points.
+Tensor centred(const Tensor& values, const Tensor* zeros, std::int64_t axis) {
+  const DType dtype = values.dtype();
+  if (dtype != DType::kU8 && dtype != DType::kU4 && dtype != DType::kS8 && dtype != DType::kS4) return {};
+  std::vector<std::int64_t> zero{0};
+  if (zeros != nullptr) zero = zeros->to_integers();
+  const bool many = zero.size() > 1;
+  const std::int64_t inner = many ? row_major_strides(values.shape())[static_cast<std::size_t>(axis)] : 1;
+  const std::vector<std::int64_t> all = values.to_integers();
+  Tensor out(DType::kS8, values.shape());
+  const auto to = out.mutable_as<std::int8_t>();
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const std::size_t k = many ? static_cast<std::size_t>(static_cast<std::int64_t>(i) / inner) % zero.size() : 0;
+    const std::int64_t v = all[i] - zero[k];
+    if (v < -128 || v > 127) return {};
+    to[i] = static_cast<std::int8_t>(v);
   }
-  if (values.dtype() == DType::kS8) return values;
-  std::vector<std::int8_t> shifted;
-  for (const std::int64_t v : values.to_integers()) shifted.push_back(static_cast<std::int8_t>(v - middle));
-  return Tensor::of(DType::kS8, values.shape(), shifted);
+  return out;
 }
 
 }  // namespace
@@ -68,7 +73,7 @@ Result<LayerWeights> layer_weights(const Graph& graph, const Node& node) {
   std::int64_t axis = source->integer("axis", 1);
   if (axis < 0) axis += static_cast<std::int64_t>(values.rank());
   if (scales.elements() == 1 || axis == output_axis(node, values.rank())) {
-    out.integers = symmetric(values, zeros);
+    out.integers = centred(values, zeros, axis);
     out.scales = scales.to_floats();
   }
   return out;

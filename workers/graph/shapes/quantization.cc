@@ -6,7 +6,9 @@ namespace {
 
 /// Scale at input 1, zero point at input 2: one value, one a slice along axis, or one a block.
 Result<void> check_parameters(const Call& call) {
-  if (call.has(2) && call.shape(2) != call.shape(1)) {
+  // ONNX Runtime's quantizer writes scales of shape [1] beside zero points of shape [].
+  const auto one = [&](std::size_t i) { return element_count(call.shape(i)) == 1; };
+  if (call.has(2) && call.shape(2) != call.shape(1) && !(one(1) && one(2))) {
     return call.fail("scale and zero point differ in shape");
   }
   if (!is_float(call.dtype(1))) return call.fail("scale must be floating point");
