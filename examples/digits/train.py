@@ -2,7 +2,7 @@
 """Trains the digits networks on the split "train" that make_data.py leaves in the cache.
 
 Needs PyTorch (CPU). What is printed as "held out" is the calibration split; evaluation and test
-are never looked at.
+are never loaded here.
 """
 
 import argparse

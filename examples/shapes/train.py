@@ -3,7 +3,7 @@
 
 Needs PyTorch (CPU). The pictures that it trains on are drawn as it goes: epoch e takes its own
 stretch of the split "train", so no picture is seen twice. What is printed
-as "held out" is a further stretch of that split; evaluation and test are never looked at.
+as "held out" is a further stretch of that split; evaluation and test are never loaded here.
 """
 
 import argparse
