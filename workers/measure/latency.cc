@@ -99,6 +99,11 @@ double median_of(std::vector<double> values) {
 
 double half_width(const Interval& interval) { return (interval[1] - interval[0]) / 2; }
 
+/// An interval of a time or a ratio, wider by `share` on both sides.
+Interval widened(const Interval& interval, double share) {
+  return {interval[0] * (1 - share), interval[1] * (1 + share)};
+}
+
 /// What reading the clock costs, µs: the least of some tries.
 double clock_cost(RunClock& clock) {
   double least = 1e9;
@@ -229,14 +234,16 @@ class Session {
                                  " timed blocks lost their core and were dropped; the machine is busy");
     }
     result_.candidate = sides_[0].times();
+    result_.candidate.p50_ci95 = widened(result_.candidate.p50_ci95, settings_.placement);
     double half = half_width(result_.candidate.p50_ci95) / result_.candidate.p50_us;
     double to_show = settings_.resolution;
     if (sides_.size() > 1) {
       result_.baseline = sides_[1].times();
+      result_.baseline->p50_ci95 = widened(result_.baseline->p50_ci95, settings_.placement);
       const MedianEstimate ratio = estimate_median(ratios_);
       result_.ratio = ratio.median;
-      result_.ratio_ci95 = ratio.ci95;
-      half = half_width(ratio.ci95);
+      result_.ratio_ci95 = widened(ratio.ci95, settings_.placement);
+      half = half_width(result_.ratio_ci95);
       to_show = std::max(to_show, std::abs(ratio.median - 1));
     }
     result_.noisy = too_few || half > to_show;

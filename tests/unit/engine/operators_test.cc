@@ -101,9 +101,9 @@ INSTANTIATE_TEST_SUITE_P(Functions, Activation,
                                            "Elu", "Selu", "Celu", "Softplus", "Softsign", "Mish", "ThresholdedRelu", "Exp",
                                            "Log", "Sqrt", "Abs", "Neg", "Floor", "Ceil", "Round", "Sign", "Reciprocal", "Erf",
                                            "Sin", "Cos"),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& test) { return test.param; });
 
-TEST(Activation, ExtremeValuesSaturate) {
+TEST(Activations, ExtremeValuesSaturate) {
   Builder b;
   const std::string x = b.input({1, 8});
   for (const char* op : {"Sigmoid", "Tanh", "Elu", "Gelu", "HardSwish"}) b.output(b.node(op, {x}));

@@ -101,7 +101,6 @@ Ran execute(const Graph& graph, const std::vector<Tensor>& inputs, int threads, 
   // Twice: a run must not depend on what the one before left in memory.
   (*executor)->run(from, to);
   const std::vector<Tensor> first = ran.outputs;
-  for (Tensor& output : ran.outputs) output.mutable_raw();
   to.clear();
   for (Tensor& output : ran.outputs) to.push_back(output.mutable_raw());
   (*executor)->run(from, to);
