@@ -22,11 +22,12 @@ test-deps:
 
 define configure_and_build
 cmake --preset $(1) $(2) > build/$(1)-configure.log 2>&1 || { cat build/$(1)-configure.log; exit 1; }
-cmake --build build/$(1) -j $(JOBS)
+cmake --build build/$(1) -j $(JOBS) $(3)
 endef
 
+# The program alone; `make test` builds the tests beside it.
 build: deps
-	@$(call configure_and_build,$(PRESET),)
+	@$(call configure_and_build,$(PRESET),,--target kerf)
 
 examples: deps
 	@build/venv/bin/python examples/setup.py

@@ -122,7 +122,7 @@ class HeaderParser {
 };
 
 /// A text from a file, safe to stand in a one-line message.
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   std::string out = "'";
   for (const char c : text.substr(0, 40)) {
     out += std::isprint(static_cast<unsigned char>(c)) != 0 ? c : '?';
@@ -131,7 +131,7 @@ std::string quoted(std::string_view text) {
 }
 
 Result<std::pair<DType, bool>> parse_descr(const std::string& descr, std::string_view where) {
-  const std::string start = std::string(where) + " has dtype " + quoted(descr);
+  const std::string start = std::string(where) + " has dtype " + in_quotes(descr);
   std::string_view rest = descr;
   char order = '|';
   if (!rest.empty() && std::string_view("<>|=").find(rest.front()) != std::string_view::npos) {

@@ -36,6 +36,8 @@ void* allocate(std::size_t size, const void* caller) {
 
 }  // namespace
 
+// GCC sees free() inlined beside new and not that both are replaced here.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 void* operator new(std::size_t size) { return allocate(size, __builtin_return_address(0)); }
 void* operator new[](std::size_t size) { return allocate(size, __builtin_return_address(0)); }
 void operator delete(void* memory) noexcept { std::free(memory); }
