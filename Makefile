@@ -5,13 +5,14 @@ PRESET ?= release
 BUILD := build/$(PRESET)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: help demo test build bench lint asan tsan fuzz serve deps test-deps examples clean
+.PHONY: help demo test build bench bench-engine lint asan tsan fuzz serve deps test-deps examples clean
 
 help:
 	@echo "make demo    run the example study for real: a Pareto front of a small network, in minutes"
 	@echo "make test    build and run every test"
 	@echo "make build   the program: build/release/bin/kerf"
 	@echo "make serve   the service on 127.0.0.1, with two workers"
+	@echo "make bench-engine   kerf beside ONNX Runtime and OpenVINO on the same files"
 	@echo "make bench | lint | asan | tsan | fuzz"
 
 deps:
@@ -46,6 +47,11 @@ asan tsan: test-deps examples
 bench: deps examples
 	@$(call configure_and_build,release,-DKERF_BUILD_BENCH=ON)
 	@bench/run.sh build/release
+
+bench-engine: deps examples
+	@tools/setup.sh bench
+	@$(call configure_and_build,release,-DKERF_BUILD_BENCH=ON,--target kerf bench_engine_kerf bench_engine_openvino)
+	@build/venv-bench/bin/python bench/engine/compare.py build/release $(BENCH_FLAGS)
 
 fuzz: deps
 	@tools/fuzz.sh

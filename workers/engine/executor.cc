@@ -3,13 +3,13 @@
 #include <dnnl.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <chrono>
-#include <cstdlib>
-#include <new>
+#include <exception>
 
-#include "workers/engine/lowering/lowering.h"
+#include "workers/engine/kernels/packed_weights.h"
 #include "workers/engine/lowering/prepare.h"
-#include "workers/engine/plan.h"
+#include "workers/engine/program.h"
 #include "workers/graph/shape_inference.h"
 
 namespace kerf::engine {
@@ -17,19 +17,6 @@ namespace kerf::engine {
 using graph::Graph;
 
 namespace {
-
-struct Free {
-  void operator()(std::byte* memory) const { std::free(memory); }
-};
-
-/// Zeroed memory at a multiple of 64; at least 64 bytes.
-std::unique_ptr<std::byte, Free> aligned(std::int64_t bytes) {
-  const auto size = static_cast<std::size_t>((std::max<std::int64_t>(bytes, 1) + 63) / 64 * 64);
-  auto* memory = static_cast<std::byte*>(std::aligned_alloc(64, size));
-  if (memory == nullptr) throw std::bad_alloc();
-  std::fill_n(memory, size, std::byte{0});
-  return std::unique_ptr<std::byte, Free>(memory);
-}
 
 bool is_static(const Graph& graph) {
   for (const graph::ValueInfo& input : graph.inputs) {
@@ -59,54 +46,130 @@ Result<Graph> for_batch(const Graph& graph, std::int64_t batch) {
   return graph::with_batch(graph, batch);
 }
 
+/// The largest divisor of `batch` that isn't above `limit`.
+std::int64_t divisor(std::int64_t batch, std::int64_t limit) {
+  std::int64_t found = std::clamp<std::int64_t>(limit, 1, batch);
+  while (batch % found != 0) --found;
+  return found;
+}
+
 }  // namespace
 
 struct Executor::Impl {
-  Plan plan;
-  std::unique_ptr<std::byte, Free> arena, scratchpad;
-  std::int64_t arena_bytes = 0, weight_bytes = 0;
-  std::vector<std::byte*> pointers;
+  std::vector<std::unique_ptr<Program>> lanes;
+  std::int64_t pieces = 1;  ///< Micro-batches of a run.
+  std::vector<graph::ValueInfo> inputs, outputs;
   std::vector<StepInfo> infos;
-  /// Slots that lie in the caller's buffers, with the index of the buffer.
-  std::vector<std::pair<SlotId, std::size_t>> from_caller, to_caller;
   int threads = 1;
+  Cut cut;
 
-  void place() {
-    arena_bytes = plan_memory(plan);
-    arena = aligned(arena_bytes);
-    std::int64_t scratch = 0;
-    for (const auto& step : plan.steps) scratch = std::max(scratch, step->scratchpad_bytes());
-    scratchpad = aligned(scratch);
-    pointers.resize(plan.slots.size(), nullptr);
-    for (std::size_t i = 0; i < plan.slots.size(); ++i) {
-      const Slot& root = plan.slots[static_cast<std::size_t>(plan.root(static_cast<SlotId>(i)))];
-      if (root.external_input >= 0) {
-        from_caller.emplace_back(static_cast<SlotId>(i), root.external_input);
-      } else if (root.external_output >= 0) {
-        to_caller.emplace_back(static_cast<SlotId>(i), root.external_output);
-      } else if (root.constant != nullptr) {
-        // Steps only read constants.
-        pointers[i] = const_cast<std::byte*>(root.constant);
-      } else if (root.offset >= 0) {
-        pointers[i] = arena.get() + root.offset;
+  /// A team of one lane's.
+  [[nodiscard]] int team() const { return lanes.size() > 1 ? 1 : threads; }
+
+  static Result<std::unique_ptr<Impl>> make(const Graph& graph, std::int64_t batch, int threads, const Cut& cut) {
+    KERF_ASSIGN(Graph sized, for_batch(graph, cut.micro));
+    KERF_ASSIGN(sized, prepare(std::move(sized)));
+    auto impl = std::make_unique<Impl>();
+    impl->threads = threads;
+    impl->cut = cut;
+    impl->pieces = batch / cut.micro;
+    const int team = cut.lanes > 1 ? 1 : threads;
+    // oneDNN chooses blockings for the team that will run them.
+    omp_set_num_threads(team);
+    for (int lane = 0; lane < cut.lanes; ++lane) {
+      KERF_ASSIGN(auto program, Program::make(sized, team));
+      impl->lanes.push_back(std::move(program));
+    }
+    const Plan& plan = impl->lanes[0]->plan();
+    const auto whole = [&](std::vector<graph::ValueInfo> values) {
+      if (impl->pieces > 1) {
+        for (graph::ValueInfo& value : values) value.shape[0] *= impl->pieces;
+      }
+      return values;
+    };
+    impl->inputs = whole(plan.inputs);
+    impl->outputs = whole(plan.outputs);
+    for (const auto& step : plan.steps) impl->infos.push_back(step->info);
+    return impl;
+  }
+
+  void run(std::span<const void* const> from, std::span<void* const> to) {
+    if (lanes.size() == 1) {
+      omp_set_num_threads(threads);
+      for (std::int64_t piece = 0; piece < pieces; ++piece) {
+        lanes[0]->point_to(from, to, piece);
+        lanes[0]->run();
+      }
+      return;
+    }
+    const int count = static_cast<int>(lanes.size());
+    std::exception_ptr failed;
+#pragma omp parallel num_threads(count)
+    {
+      // The team may be smaller than asked for.
+      const int team = omp_get_num_threads();
+      for (std::int64_t piece = omp_get_thread_num(); piece < pieces; piece += team) {
+        Program& lane = *lanes[static_cast<std::size_t>(omp_get_thread_num())];
+        try {
+          lane.point_to(from, to, piece);
+          lane.run();
+        } catch (...) {
+#pragma omp critical
+          failed = std::current_exception();
+        }
       }
     }
-    for (const auto& step : plan.steps) {
-      step->bind(pointers.data(), scratchpad.get());
-      weight_bytes += step->weight_bytes();
-      infos.push_back(step->info);
-    }
-    for (const graph::Tensor& constant : plan.constants) weight_bytes += static_cast<std::int64_t>(constant.bytes());
+    if (failed) std::rethrow_exception(failed);
   }
 
-  void start(std::span<const void* const> inputs, std::span<void* const> outputs) {
-    omp_set_num_threads(threads);
-    for (const auto& [slot, i] : from_caller) {
-      pointers[static_cast<std::size_t>(slot)] = static_cast<std::byte*>(const_cast<void*>(inputs[i]));
+  /// Microseconds a sample, the least of a few tries, on data of zeros.
+  double time() {
+    std::vector<std::vector<std::byte>> memory;
+    std::vector<const void*> from;
+    std::vector<void*> to;
+    const auto buffer = [&](const graph::ValueInfo& value) {
+      memory.emplace_back(static_cast<std::size_t>(*graph::element_count(value.shape)) * graph::element_size(value.dtype) + 64);
+      return memory.back().data();
+    };
+    for (const graph::ValueInfo& input : inputs) from.push_back(buffer(input));
+    for (const graph::ValueInfo& output : outputs) to.push_back(buffer(output));
+    run(from, to);
+    double least = 1e300;
+    double spent = 0;
+    for (int i = 0; i < 5 && spent < 20000; ++i) {
+      const auto start = std::chrono::steady_clock::now();
+      run(from, to);
+      const double took = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - start).count();
+      least = std::min(least, took);
+      spent += took;
     }
-    for (const auto& [slot, i] : to_caller) pointers[static_cast<std::size_t>(slot)] = static_cast<std::byte*>(outputs[i]);
+    return least / static_cast<double>(inputs.empty() ? 1 : inputs[0].shape[0]);
   }
 };
+
+namespace {
+
+/// Ways to cut a batch that may pay. A micro-batch whose activations stay in the second-level cache
+/// beats a long batch; whole samples on each thread beat threads that share every layer.
+std::vector<Cut> cuts(std::int64_t batch, int threads, std::int64_t arena_bytes_of_sample) {
+  constexpr std::int64_t kCache = 1LL << 20U;
+  std::vector<Cut> out;
+  const auto add = [&](Cut cut) {
+    if (std::find(out.begin(), out.end(), cut) == out.end()) out.push_back(cut);
+  };
+  const std::int64_t each = std::max<std::int64_t>(arena_bytes_of_sample, 1);
+  for (const int lanes : {threads, 1}) {
+    const std::int64_t share = batch / lanes;
+    if (share < 1) continue;
+    add({divisor(batch, std::min(share, std::max<std::int64_t>(kCache / each, 1))), lanes});
+    add({divisor(batch, std::min(share, std::max<std::int64_t>(kCache / 4 / each, 1))), lanes});
+    add({1, lanes});
+    add({divisor(batch, share), lanes});
+  }
+  return out;
+}
+
+}  // namespace
 
 Executor::Executor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Executor::~Executor() = default;
@@ -115,44 +178,62 @@ Result<std::unique_ptr<Executor>> Executor::compile(const Graph& graph, const Ex
   if (options.threads < 1 || options.threads > 4096) {
     return invalid_argument("threads is " + std::to_string(options.threads) + ", expected 1 to 4096");
   }
-  KERF_ASSIGN(Graph batched, for_batch(graph, options.batch));
-  KERF_ASSIGN(batched, prepare(std::move(batched)));
-  auto impl = std::make_unique<Impl>();
-  impl->threads = options.threads;
-  // oneDNN chooses blockings for the team that will run them.
-  omp_set_num_threads(options.threads);
-  KERF_ASSIGN(impl->plan, lower(batched, options.threads));
-  impl->place();
-  return std::unique_ptr<Executor>(new Executor(std::move(impl)));
+  const std::int64_t own = own_batch(graph);
+  const std::int64_t batch = options.batch > 0 ? options.batch : own > 0 ? own : 1;
+  const auto finished = [](std::unique_ptr<Impl> impl) { return std::unique_ptr<Executor>(new Executor(std::move(impl))); };
+  // Fails where the graph mixes samples; then there is nothing to cut.
+  const bool rows = batch > 1 && graph::with_batch(graph, 1).has_value() && graph::with_batch(graph, batch).has_value();
+  if (!rows) {
+    KERF_ASSIGN(auto impl, Impl::make(graph, batch, options.threads, {batch, 1}));
+    return finished(std::move(impl));
+  }
+  if (options.cut || !options.tune) {
+    Cut cut{batch, 1};
+    if (options.threads > 1 && batch >= options.threads) cut = {divisor(batch, batch / options.threads), options.threads};
+    if (options.cut) cut = {divisor(batch, options.cut->micro), std::clamp(options.cut->lanes, 1, options.threads)};
+    KERF_ASSIGN(auto impl, Impl::make(graph, batch, options.threads, cut));
+    return finished(std::move(impl));
+  }
+  KERF_ASSIGN(auto single, Impl::make(graph, 1, 1, {1, 1}));
+  std::unique_ptr<Impl> best;
+  double best_time = 0;
+  for (const Cut& cut : cuts(batch, options.threads, single->lanes[0]->arena_bytes())) {
+    KERF_ASSIGN(auto impl, Impl::make(graph, batch, options.threads, cut));
+    const double time = impl->time();
+    if (best && time >= best_time) continue;
+    best = std::move(impl);
+    best_time = time;
+  }
+  return finished(std::move(best));
 }
 
-const std::vector<graph::ValueInfo>& Executor::inputs() const { return impl_->plan.inputs; }
-const std::vector<graph::ValueInfo>& Executor::outputs() const { return impl_->plan.outputs; }
+const std::vector<graph::ValueInfo>& Executor::inputs() const { return impl_->inputs; }
+const std::vector<graph::ValueInfo>& Executor::outputs() const { return impl_->outputs; }
 const std::vector<StepInfo>& Executor::steps() const { return impl_->infos; }
-std::int64_t Executor::weight_bytes() const { return impl_->weight_bytes; }
-std::int64_t Executor::activation_peak_bytes() const { return impl_->arena_bytes; }
-
-void Executor::run(std::span<const void* const> inputs, std::span<void* const> outputs) {
-  impl_->start(inputs, outputs);
-  const Pointers pointers = impl_->pointers.data();
-  for (const auto& step : impl_->plan.steps) step->run(pointers);
+std::int64_t Executor::weight_bytes() const { return impl_->lanes[0]->weight_bytes(); }
+std::int64_t Executor::activation_peak_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& lane : impl_->lanes) bytes += lane->arena_bytes();
+  return bytes;
 }
+Cut Executor::cut() const { return impl_->cut; }
+
+void Executor::run(std::span<const void* const> inputs, std::span<void* const> outputs) { impl_->run(inputs, outputs); }
 
 std::vector<double> Executor::run_profiled(std::span<const void* const> inputs, std::span<void* const> outputs) {
-  using Clock = std::chrono::steady_clock;
-  impl_->start(inputs, outputs);
-  const Pointers pointers = impl_->pointers.data();
+  omp_set_num_threads(impl_->team());
+  Program& lane = *impl_->lanes[0];
   std::vector<double> times;
-  times.reserve(impl_->plan.steps.size());
-  Clock::time_point before = Clock::now();
-  for (const auto& step : impl_->plan.steps) {
-    step->run(pointers);
-    const Clock::time_point after = Clock::now();
-    times.push_back(std::chrono::duration<double, std::micro>(after - before).count());
-    before = after;
+  for (std::int64_t piece = 0; piece < impl_->pieces; ++piece) {
+    lane.point_to(inputs, outputs, piece);
+    lane.run_profiled(times);
   }
+  // Lanes work side by side: a step's share of the time is what one of them spends on it.
+  for (double& time : times) time /= static_cast<double>(impl_->lanes.size());
   return times;
 }
+
+void release_caches() { forget_packed_weights(); }
 
 std::string onednn_version() {
   const dnnl_version_t* version = dnnl_version();

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,9 +12,23 @@
 
 namespace kerf::engine {
 
+/// How a batch is cut: `micro` samples at a time, on `lanes` threads that each run whole
+/// micro-batches. One lane runs them with the whole team.
+struct Cut {
+  std::int64_t micro = 1;
+  int lanes = 1;
+
+  friend bool operator==(const Cut&, const Cut&) = default;
+};
+
 struct ExecutorOptions {
   std::int64_t batch = 1;  ///< Samples a run; 0 = the graph's own batch (1 where it is free).
   int threads = 1;         ///< OpenMP threads of the calling thread's team; at least 1.
+  /// Cuts the batch into micro-batches, and spreads them over the threads, in the way that is
+  /// fastest here, found by timing a few. Rounding may then differ from machine to machine as f32
+  /// kernels of another batch sum in another order; without it the cut follows from the sizes alone.
+  bool tune = false;
+  std::optional<Cut> cut;  ///< As another executor found it; nothing is timed then.
 };
 
 /// What one step of a compiled model does.
@@ -56,7 +71,8 @@ class Executor {
 
   [[nodiscard]] const std::vector<StepInfo>& steps() const;
   [[nodiscard]] std::int64_t weight_bytes() const;  ///< Packed weights, biases and scales as resident.
-  [[nodiscard]] std::int64_t activation_peak_bytes() const;  ///< The arena's size.
+  [[nodiscard]] std::int64_t activation_peak_bytes() const;  ///< Of the arenas together.
+  [[nodiscard]] Cut cut() const;
 
  private:
   struct Impl;
@@ -73,6 +89,10 @@ class Executor {
 [[nodiscard]] Result<std::vector<graph::Tensor>> run_all(const graph::Graph& graph,
                                                          const std::vector<graph::Tensor>& inputs,
                                                          int threads, std::int64_t batch_hint = 0);
+
+/// Drops what is kept for the next model (packed weights that no executor uses), so that a model's
+/// own memory can be measured.
+void release_caches();
 
 [[nodiscard]] std::string onednn_version();  ///< "3.2.1"
 [[nodiscard]] std::string isa_in_use();      ///< "avx512_core_bf16", …

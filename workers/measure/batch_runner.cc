@@ -10,7 +10,7 @@ using graph::Shape;
 using graph::Tensor;
 
 Result<Compiled> Compiled::make(const graph::Graph& graph, const std::vector<Tensor>& inputs,
-                                std::int64_t batch, int threads) {
+                                const engine::ExecutorOptions& options) {
   if (inputs.size() != graph.inputs.size()) {
     return invalid_argument(std::to_string(inputs.size()) + " inputs given; the model takes " +
                             std::to_string(graph.inputs.size()));
@@ -23,11 +23,11 @@ Result<Compiled> Compiled::make(const graph::Graph& graph, const std::vector<Ten
     }
   }
   Compiled out;
-  out.batch_ = batch;
-  auto executor = engine::Executor::compile(sized, {.batch = batch, .threads = threads});
+  out.batch_ = options.batch;
+  auto executor = engine::Executor::compile(sized, options);
   if (!executor.has_value() && executor.error().code == ErrorCode::kFailedPrecondition) {
     out.fits_batch_ = false;
-    executor = engine::Executor::compile(sized, {.batch = 0, .threads = threads});
+    executor = engine::Executor::compile(sized, {.batch = 0, .threads = options.threads});
   }
   if (!executor.has_value()) return executor.error();
   out.executor_ = std::move(*executor);

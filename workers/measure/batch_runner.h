@@ -16,13 +16,13 @@ namespace kerf::measure {
 /// An executor with buffers of its own: what a timed run calls.
 class Compiled {
  public:
-  /// `batch` samples a run; the graph's own batch where it mixes samples (fits_batch() is false
+  /// `options.batch` samples a run; the graph's own batch where it mixes samples (fits_batch() is false
   /// then). Sizes that the graph leaves open are those of `inputs`, samples along axis 0.
   ///
   /// Errors:   invalid_argument where the inputs aren't the graph's; those of Executor::compile.
   [[nodiscard]] static Result<Compiled> make(const graph::Graph& graph,
                                              const std::vector<graph::Tensor>& inputs,
-                                             std::int64_t batch, int threads);
+                                             const engine::ExecutorOptions& options);
 
   [[nodiscard]] engine::Executor& executor() { return *executor_; }
   [[nodiscard]] const engine::Executor& executor() const { return *executor_; }

@@ -179,9 +179,15 @@ class Measurer {
       if (evaluation_ == nullptr || evaluation_->samples == 0) {
         KERF_ASSIGN(random_inputs_, random_inputs(candidate_.graph, request_.batch, request_.seed));
       }
+      engine::ExecutorOptions options = for_timing();
+      if (options.batch > 1) {
+        // What is tried to find the best cut isn't memory that the candidate needs.
+        KERF_ASSIGN(const Compiled tried, Compiled::make(candidate_.graph, inputs(), options));
+        if (tried.fits_batch()) options.cut = tried.executor().cut();
+      }
+      engine::release_caches();
       instruments_.memory.set_floor();
-      KERF_ASSIGN(Compiled compiled,
-                  Compiled::make(candidate_.graph, inputs(), request_.batch, request_.threads));
+      KERF_ASSIGN(Compiled compiled, Compiled::make(candidate_.graph, inputs(), options));
       timed_.emplace(std::move(compiled));
       KERF_TRY(load_timed(*timed_));
       timed_->run();
@@ -220,9 +226,16 @@ class Measurer {
     return compiled.load(inputs(), first);
   }
 
-  [[nodiscard]] std::int64_t batch_for(const Compiled& timed) const {
-    return evaluation_batch(timed.executor().activation_peak_bytes() / timed.batch(),
-                            evaluation_->samples);
+  [[nodiscard]] engine::ExecutorOptions for_timing() const {
+    return {.batch = request_.batch, .threads = request_.threads, .tune = true};
+  }
+
+  /// The batch follows from the candidate's activations, the baseline's too.
+  [[nodiscard]] engine::ExecutorOptions for_evaluation() const {
+    const engine::Executor& timed = timed_->executor();
+    const std::int64_t together = timed_->fits_batch() ? timed.cut().micro * timed.cut().lanes : timed_->batch();
+    return {.batch = evaluation_batch(timed.activation_peak_bytes() / together, evaluation_->samples),
+            .threads = request_.threads};
   }
 
   Result<void> prepare_baseline() {
@@ -235,9 +248,8 @@ class Measurer {
     if (baseline_->evaluated_threads != request_.threads) baseline_->evaluated.reset();
     if (!baseline_->evaluated) {
       const PhaseTimer timer(out_.phase_ms, "baseline");
-      // The candidate's activations stand for the baseline's: only a batch size follows from them.
       KERF_ASSIGN(Compiled compiled,
-                  Compiled::make(baseline_->graph, inputs(), batch_for(*timed_), request_.threads));
+                  Compiled::make(baseline_->graph, inputs(), for_evaluation()));
       baseline_->evaluated.emplace(std::move(compiled));
       baseline_->evaluated_threads = request_.threads;
     }
@@ -272,7 +284,7 @@ class Measurer {
     {
       const PhaseTimer timer(out_.phase_ms, "compile");
       KERF_ASSIGN(Compiled made,
-                  Compiled::make(candidate_.graph, inputs(), batch_for(*timed_), request_.threads));
+                  Compiled::make(candidate_.graph, inputs(), for_evaluation()));
       compiled.emplace(std::move(made));
     }
     QualityMeter meter(output_kind(baseline_ != nullptr ? baseline_->graph : candidate_.graph));
@@ -323,7 +335,7 @@ class Measurer {
     SharedTurn turn(lock_, wait_);
     KERF_TRY(turn.next());
     KERF_ASSIGN(Compiled compiled,
-                Compiled::make(baseline_->graph, inputs(), request_.batch, request_.threads));
+                Compiled::make(baseline_->graph, inputs(), for_timing()));
     baseline_->timed.emplace(std::move(compiled));
     baseline_->timed_batch = request_.batch;
     baseline_->timed_threads = request_.threads;

@@ -167,7 +167,7 @@ TEST(ChannelGroups, SharedWeightsStay) {
   const auto stem = b.conv("stem", b.input("x", {1, 3, 8, 8}), 3, 4);
   const auto first = b.conv("first", stem, 4, 4);
   b.node("second", "Conv", {first, "first.weight", "first.bias"}).attributes =
-      b.graph.nodes.back().attributes;
+      std::map(b.graph.nodes.back().attributes);
   b.conv("last", "second", 4, 2, 1);
   const ChannelGroups groups = find_channel_groups(b.finish({"last"}));
   EXPECT_THAT(groups.stays.at("first"), HasSubstr("shared with Conv 'second'"));

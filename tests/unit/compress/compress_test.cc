@@ -309,7 +309,7 @@ TEST_F(CompressTest, OneCalibrationSampleAndConstantChannelsAreEnough) {
 TEST_F(CompressTest, LayersWithSharedWeightsShareTheirIntegers) {
   GraphBuilder b(25);
   const auto a = b.relu("r", b.conv("a", b.input("x", {-1, 4, 6, 6}), 4, 4));
-  b.node("b", "Conv", {a, "a.weight", "a.bias"}).attributes = b.graph.nodes[0].attributes;
+  b.node("b", "Conv", {a, "a.weight", "a.bias"}).attributes = std::map(b.graph.nodes[0].attributes);
   b.conv("last", "b", 4, 2);
   const auto model = prepare(b.finish({"last"}));
   ASSERT_TRUE(model.has_value());

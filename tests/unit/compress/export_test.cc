@@ -104,7 +104,7 @@ TEST(Bf16, RoundsToTheNearestWithTiesToEven) {
 TEST(Bf16, SharedWeightsStayAsTheyAreForOthers) {
   GraphBuilder b;
   const auto a = b.conv("a", b.input("x", {1, 4, 6, 6}), 4, 4);
-  b.node("b", "Conv", {a, "a.weight", "a.bias"}).attributes = b.graph.nodes[0].attributes;
+  b.node("b", "Conv", {a, "a.weight", "a.bias"}).attributes = std::map(b.graph.nodes[0].attributes);
   Graph graph = b.finish({"b"});
   const auto before = graph.constant("a.weight")->to_floats();
   ASSERT_TRUE(make_bf16(graph, "b"));

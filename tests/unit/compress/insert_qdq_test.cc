@@ -105,7 +105,7 @@ TEST(InsertQdq, LayersThatShareWeightsShareTheirDequantizeLinear) {
   GraphBuilder b;
   const auto x = b.input("x", {1, 4, 6, 6});
   const auto a = b.conv("a", x, 4, 4);
-  b.node("b", "Conv", {a, "a.weight", "a.bias"}).attributes = b.graph.nodes[0].attributes;
+  b.node("b", "Conv", {a, "a.weight", "a.bias"}).attributes = std::map(b.graph.nodes[0].attributes);
   const Graph graph = b.finish({"b"});
   const auto same = insert_qdq(
       graph, {{"a", quantized(graph, "a", false)}, {"b", quantized(graph, "b", false)}}, {});

@@ -84,16 +84,6 @@ std::int64_t PrimitiveStep::scratchpad_bytes() const {
   return static_cast<std::int64_t>(scratchpad_desc_.get_size());
 }
 
-dnnl::memory packed(const dnnl::memory::desc& from, const void* data, const dnnl::memory::desc& to) {
-  // oneDNN reads only; its handle isn't const.
-  dnnl::memory source(from, cpu_engine(), const_cast<void*>(data));
-  dnnl::memory target(to, cpu_engine());
-  dnnl::stream stream(cpu_engine());
-  dnnl::reorder(source, target).execute(stream, source, target);
-  stream.wait();
-  return target;
-}
-
 dnnl::memory f32_vector(const std::vector<float>& values) {
   dnnl::memory memory({{static_cast<std::int64_t>(values.size())}, dnnl::memory::data_type::f32, dnnl::memory::format_tag::x}, cpu_engine());
   std::memcpy(memory.get_data_handle(), values.data(), values.size() * sizeof(float));

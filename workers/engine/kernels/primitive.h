@@ -47,9 +47,6 @@ class PrimitiveStep final : public Step {
   std::int64_t fixed_bytes_ = 0;
 };
 
-/// `data` (row-major under `from`) in the layout that the primitive wants.
-[[nodiscard]] dnnl::memory packed(const dnnl::memory::desc& from, const void* data, const dnnl::memory::desc& to);
-
 [[nodiscard]] dnnl::memory f32_vector(const std::vector<float>& values);
 [[nodiscard]] dnnl::memory s32_scalar(std::int32_t value);
 

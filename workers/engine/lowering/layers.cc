@@ -4,6 +4,7 @@
 
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/copy.h"
+#include "workers/engine/kernels/packed_weights.h"
 #include "workers/engine/kernels/primitive.h"
 
 namespace kerf::engine {

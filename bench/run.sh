@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# bench/run.sh BUILD_DIR: the benchmarks of single parts, one after the other. The comparison of the
+# engine with others is `make bench-engine`.
+set -euo pipefail
+build=$1
+for name in bench_search bench_engine_layout bench_engine; do
+  echo "== $name"
+  "$build/bin/$name" --benchmark_min_time="${BENCH_SECONDS:-0.2}"
+done
+echo "== bench_search_quality"
+"$build/bin/bench_search_quality"
