@@ -62,6 +62,6 @@ int main(int argc, char** argv) {
   app.add_option("--output", options.output)->required();
   CLI11_PARSE(app, argc, argv);
   const auto served = serve(options);
-  if (!served) std::fprintf(stderr, "kerf: %s\n", served.error().message.c_str());
-  return served ? 0 : 1;
+  if (!served.has_value()) std::fprintf(stderr, "kerf: %s\n", served.error().message.c_str());
+  return served.has_value() ? 0 : 1;
 }
