@@ -9,3 +9,5 @@ for name in bench_search bench_engine_layout bench_engine; do
 done
 echo "== bench_search_quality"
 "$build/bin/bench_search_quality"
+echo "== bench_measure_aa"
+"$build/bin/bench_measure_aa" examples/shapes/resnet8/model.onnx

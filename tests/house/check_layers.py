@@ -55,6 +55,7 @@ THIRD_PARTY = [
     (r"(spdlog|fmt)/", ["api", "scheduler", "cli", "workers/process"], []),
     (r"CLI/", ["cli"], ["cli"]),
     (r"benchmark/", ["bench"], ["bench"]),
+    (r"openvino/", ["bench/engine/openvino_peer.cc"], []),
 ]
 
 # Folders whose headers are their room's own: they may show its library's types, and nobody else
