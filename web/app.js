@@ -155,7 +155,7 @@ function drawPlot() {
     plot.append(svgNode("text", { x: 430, y: 215, "text-anchor": "middle" }, "no finished trial yet"));
     return;
   }
-  const [left, right, top, bottom] = [80, 840, 16, 380];
+  const [left, right, top, bottom] = [80, 825, 16, 380];
   const scale = (values, from, to) => {
     let [low, high] = [Math.min(...values), Math.max(...values)];
     const margin = high > low ? 0.06 * (high - low) : Math.abs(high) * 0.1 || 1;
