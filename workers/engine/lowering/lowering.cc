@@ -25,8 +25,9 @@ namespace {
 /// Runs a node by its reference kernel. The one step that allocates while it runs.
 class ReferenceStep final : public Step {
  public:
-  ReferenceStep(Node node, std::vector<Tensor> inputs, std::vector<SlotId> input_slots, std::vector<SlotId> output_slots)
-      : node_(std::move(node)), inputs_(std::move(inputs)), slots_(std::move(input_slots)) {
+  ReferenceStep(Node node, std::vector<Tensor> inputs, std::vector<SlotId> input_slots, std::vector<SlotId> output_slots,
+                std::vector<std::pair<DType, Shape>> types)
+      : node_(std::move(node)), inputs_(std::move(inputs)), slots_(std::move(input_slots)), types_(std::move(types)) {
     for (const SlotId slot : slots_) {
       if (slot >= 0) reads.push_back(slot);
     }
@@ -40,8 +41,18 @@ class ReferenceStep final : public Step {
     }
     const auto results = evaluate(node_, inputs_);
     if (!results.has_value()) throw std::runtime_error(results.error().message);
-    for (std::size_t i = 0; i < writes.size(); ++i) {
-      if (results->at(i).bytes() > 0) std::memcpy(pointers[writes[i]], results->at(i).raw(), results->at(i).bytes());
+    std::size_t written = 0;
+    for (std::size_t i = 0; i < node_.outputs.size(); ++i) {
+      if (node_.outputs[i].empty()) continue;
+      const Tensor& result = results->at(i);
+      // The slot has the inferred shape; a kernel that disagrees must not write past it.
+      if (result.dtype() != types_[written].first || result.shape() != types_[written].second) {
+        throw std::runtime_error("node " + node_.label() + ": gives " + std::string(graph::to_string(result.dtype())) + " " +
+                                 graph::to_string(result.shape()) + ", inferred was " +
+                                 std::string(graph::to_string(types_[written].first)) + " " + graph::to_string(types_[written].second));
+      }
+      if (result.bytes() > 0) std::memcpy(pointers[writes[written]], result.raw(), result.bytes());
+      ++written;
     }
   }
 
@@ -49,6 +60,7 @@ class ReferenceStep final : public Step {
   Node node_;
   std::vector<Tensor> inputs_;
   std::vector<SlotId> slots_;
+  std::vector<std::pair<DType, Shape>> types_;  ///< Of the outputs that have names.
 };
 
 class Lowering {
@@ -494,6 +506,7 @@ class Lowering {
       slots.push_back(rep.slot);
     }
     std::vector<SlotId> outputs;
+    std::vector<std::pair<DType, Shape>> types;
     for (const std::string& output : node.outputs) {
       if (output.empty()) continue;
       const graph::ValueInfo* info = graph_.value(output);
@@ -504,10 +517,11 @@ class Lowering {
       rep.numeric.dtype = info->dtype;
       rep.slot = values_.new_slot(info->dtype, info->shape, Layout::kPlain);
       outputs.push_back(rep.slot);
+      types.emplace_back(info->dtype, info->shape);
       values_.set(output, rep);
     }
     const bool layer = graph::is_layer(graph_, node);
-    auto step = std::make_unique<ReferenceStep>(node, std::move(inputs), std::move(slots), std::move(outputs));
+    auto step = std::make_unique<ReferenceStep>(node, std::move(inputs), std::move(slots), std::move(outputs), std::move(types));
     step->info.is_layer = layer;
     values_.emit(std::move(step), node.name, node.op, "f32 (reference)");
     return {};

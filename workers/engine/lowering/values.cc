@@ -97,6 +97,11 @@ const std::vector<Rep>& Values::all(const std::string& value) const {
 
 const graph::ValueInfo& Values::info(const std::string& value) const {
   const graph::ValueInfo* info = graph_.value(value);
+  if (info == nullptr) {
+    if (const Tensor* constant = graph_.constant(value)) {
+      return constant_infos_.try_emplace(value, graph::ValueInfo{value, constant->dtype(), constant->shape()}).first->second;
+    }
+  }
   if (info == nullptr) throw std::logic_error("value '" + value + "' has no type");
   return *info;
 }

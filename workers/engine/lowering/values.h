@@ -67,6 +67,7 @@ class Values {
   Plan& plan_;
   int threads_;
   std::map<std::string, std::vector<Rep>> reps_;
+  mutable std::map<std::string, graph::ValueInfo> constant_infos_;  ///< Of constants that nodes read as data.
 };
 
 /// The steps' word for a number format: "f32", "bf16", "u8", "s8".
