@@ -120,7 +120,10 @@ Result<Window> transposed_window(const Node& node, const Shape& input, const Sha
       w.pads_begin[i] = auto_pad == "SAME_UPPER" ? total / 2 : total - total / 2;
       w.pads_end[i] = total - w.pads_begin[i];
     }
-    w.output.push_back(full - w.pads_begin[i] - w.pads_end[i]);
+    // A wanted extent beyond what the taps reach is filled with zeros behind them.
+    w.output.push_back(wanted.size() == n ? wanted[i]
+                       : same             ? w.input[i] * w.strides[i]
+                                          : full - w.pads_begin[i] - w.pads_end[i]);
     if (w.output.back() < 1) {
       return invalid_argument("node " + node.label() + ": pads leave no output");
     }

@@ -67,10 +67,14 @@ Outputs logical_not(const Node&, Inputs inputs) {
 
 Outputs classify(const Node& node, Inputs inputs) {
   Tensor out(DType::kBool, inputs[0].shape());
+  const bool positive = node.integer("detect_positive", 1) != 0;
+  const bool negative = node.integer("detect_negative", 1) != 0;
   const auto in = inputs[0].as<float>();
   const auto to = out.mutable_as<std::uint8_t>();
   for (std::size_t i = 0; i < in.size(); ++i) {
-    to[i] = node.op == "IsNaN" ? std::isnan(in[i]) : std::isinf(in[i]);
+    to[i] = node.op == "IsNaN"
+                ? std::isnan(in[i])
+                : std::isinf(in[i]) && (in[i] > 0 ? positive : negative);
   }
   return std::vector<Tensor>{std::move(out)};
 }
@@ -222,22 +226,6 @@ Outputs where(const Node& node, Inputs inputs) {
   return std::vector<Tensor>{std::move(out)};
 }
 
-DType dtype_of_onnx(std::int64_t code) {
-  switch (code) {
-    case 2: return DType::kU8;
-    case 3: return DType::kS8;
-    case 4: return DType::kU16;
-    case 5: return DType::kS16;
-    case 6: return DType::kS32;
-    case 7: return DType::kS64;
-    case 9: return DType::kBool;
-    case 11: return DType::kF64;
-    case 12: return DType::kU32;
-    case 13: return DType::kU64;
-    default: return DType::kF32;  // 1; 10 (f16) and 16 (bf16) are f32 in canonical form
-  }
-}
-
 Outputs cast(const Node& node, Inputs inputs) {
   const DType to_type = dtype_of_onnx(node.integer("to", 1));
   Tensor out(to_type, inputs[0].shape());
@@ -245,7 +233,12 @@ Outputs cast(const Node& node, Inputs inputs) {
     dispatch(to_type, [&]<class T>(T) {
       const auto to = out.mutable_as<T>();
       for (std::size_t i = 0; i < in.size(); ++i) {
-        if (to_type == DType::kBool) to[i] = static_cast<T>(in[i] != 0 ? 1 : 0);
+        if (to_type == DType::kS4 || to_type == DType::kU4) {
+          // ONNX: to the nearest, ties to even, what doesn't fit to the end of the range.
+          const double low = to_type == DType::kS4 ? -8 : 0;
+          const double q = std::nearbyint(static_cast<double>(in[i]));
+          to[i] = static_cast<T>(std::isnan(q) ? 0 : std::clamp(q, low, low + 15));
+        } else if (to_type == DType::kBool) to[i] = static_cast<T>(in[i] != 0 ? 1 : 0);
         else to[i] = saturating_cast<T>(in[i]);
       }
     });
@@ -263,7 +256,7 @@ void add_elementwise(Registry& registry) {
        {"LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "Sigmoid", "Tanh", "HardSigmoid",
         "HardSwish", "Softplus", "Softsign", "Mish", "Gelu", "QuickGelu", "Exp", "Log",
         "Sqrt", "Floor", "Ceil", "Round", "Reciprocal", "Erf", "Sin", "Cos", "Tan", "Asin", "Acos",
-        "Atan", "Sinh", "Cosh"}) {
+        "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh", "Shrink"}) {
     registry[op] = float_unary;
   }
   for (const char* op : {"Relu", "Clip", "Abs", "Neg", "Sign"}) registry[op] = any_unary;

@@ -32,9 +32,35 @@ void add_normalization(Registry& registry);
 void add_reduction(Registry& registry);
 void add_quantization(Registry& registry);
 void add_resize(Registry& registry);
+void add_recurrent(Registry& registry);
+void add_scatter(Registry& registry);
+void add_axis_normalization(Registry& registry);
+void add_sampling(Registry& registry);
+void add_spectral(Registry& registry);
+void add_placing(Registry& registry);
+void add_bitwise(Registry& registry);
+void add_einsum(Registry& registry);
 
 [[nodiscard]] inline Error bad(const Node& node, const std::string& why) {
   return invalid_argument("node " + node.label() + ": " + why);
+}
+
+/// ONNX's number of an element type; f16, bf16 and f64 are f32 in canonical form.
+[[nodiscard]] inline DType dtype_of_onnx(std::int64_t code) {
+  switch (code) {
+    case 2: return DType::kU8;
+    case 3: return DType::kS8;
+    case 4: return DType::kU16;
+    case 5: return DType::kS16;
+    case 6: return DType::kS32;
+    case 7: return DType::kS64;
+    case 9: return DType::kBool;
+    case 12: return DType::kU32;
+    case 13: return DType::kU64;
+    case 21: return DType::kU4;
+    case 22: return DType::kS4;
+    default: return DType::kF32;
+  }
 }
 
 /// Whether input i is given; an omitted one is a Tensor without data.

@@ -99,10 +99,31 @@ Outputs layer_normalization(const Node& node, Inputs inputs) {
   if (given(inputs, 2)) {
     KERF_ASSIGN(bias, parameter(2));
   }
-  return std::vector<Tensor>{normalize_runs(
-      x, size, static_cast<double>(node.real("epsilon", 1e-5F)),
-      [&](std::size_t, std::size_t i) { return static_cast<double>(scale[i]); },
+  const double epsilon = static_cast<double>(node.real("epsilon", 1e-5F));
+  std::vector<Tensor> results{normalize_runs(
+      x, size, epsilon, [&](std::size_t, std::size_t i) { return static_cast<double>(scale[i]); },
       [&](std::size_t, std::size_t i) { return static_cast<double>(bias[i]); })};
+  if (node.outputs.size() == 1) return results;
+  // Mean and 1 / standard deviation of each run.
+  Shape kept = x.shape();
+  for (auto i = static_cast<std::size_t>(axis); i < kept.size(); ++i) kept[i] = 1;
+  Tensor means(DType::kF32, kept);
+  Tensor inverses(DType::kF32, kept);
+  for (std::size_t run = 0; run < means.as<float>().size(); ++run) {
+    const auto values = x.as<float>().subspan(run * size, size);
+    double mean = 0;
+    double square = 0;
+    for (const float v : values) mean += static_cast<double>(v) / static_cast<double>(size);
+    for (const float v : values) {
+      const double d = static_cast<double>(v) - mean;
+      square += d * d / static_cast<double>(size);
+    }
+    means.mutable_as<float>()[run] = static_cast<float>(mean);
+    inverses.mutable_as<float>()[run] = static_cast<float>(1.0 / std::sqrt(square + epsilon));
+  }
+  results.push_back(std::move(means));
+  results.push_back(std::move(inverses));
+  return results;
 }
 
 Outputs lrn(const Node& node, Inputs inputs) {

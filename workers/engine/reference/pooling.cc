@@ -52,13 +52,26 @@ Shape output_shape(const Tensor& x, const Window& w) {
 
 std::int64_t planes(const Tensor& x) { return x.dim(0) * x.dim(1); }
 
+/// A row-major offset into the extents, counted with the first axis moving fastest.
+std::int64_t column_major(std::int64_t offset, const Shape& extents) {
+  Shape index(extents.size(), 0);
+  for (std::size_t i = extents.size(); i-- > 0;) {
+    index[i] = offset % extents[i];
+    offset /= extents[i];
+  }
+  std::int64_t out = 0;
+  for (std::size_t i = extents.size(); i-- > 0;) out = out * extents[i] + index[i];
+  return out;
+}
+
 Outputs max_pool(const Node& node, Inputs inputs) {
   const Tensor& x = inputs[0];
   KERF_ASSIGN(const Window w, pool_window(node, x.shape()));
-  if (node.outputs.size() > 1 && !node.outputs[1].empty()) {
-    return bad(node, "indices of the maxima aren't supported");
-  }
   Tensor out(x.dtype(), output_shape(x, w));
+  const bool with_indices = node.outputs.size() > 1 && !node.outputs[1].empty();
+  const bool by_columns = node.integer("storage_order", 0) != 0;
+  Tensor indices(DType::kS64, with_indices ? out.shape() : Shape{0});
+  const auto to_index = indices.mutable_as<std::int64_t>();
   const std::int64_t in_size = planes(x) == 0 ? 0 : x.elements() / planes(x);
   const std::int64_t out_size = planes(x) == 0 ? 0 : out.elements() / planes(x);
   dispatch(x.dtype(), [&]<class T>(T) {
@@ -67,13 +80,23 @@ Outputs max_pool(const Node& node, Inputs inputs) {
     each_window(w, w.pads_end, [&](std::int64_t p, const auto& inside, std::int64_t) {
       for (std::int64_t c = 0; c < planes(x); ++c) {
         T best = std::numeric_limits<T>::lowest();
+        std::int64_t first = inside.empty() ? 0 : inside.front();
         for (const std::int64_t at : inside) {
-          best = std::max(best, from[static_cast<std::size_t>(c * in_size + at)]);
+          const T v = from[static_cast<std::size_t>(c * in_size + at)];
+          if (v > best) {
+            best = v;
+            first = at;
+          }
         }
-        to[static_cast<std::size_t>(c * out_size + p)] = best;
+        const auto place = static_cast<std::size_t>(c * out_size + p);
+        to[place] = best;
+        if (with_indices) {
+          to_index[place] = c * in_size + (by_columns ? column_major(first, w.input) : first);
+        }
       }
     });
   });
+  if (with_indices) return std::vector<Tensor>{std::move(out), std::move(indices)};
   return std::vector<Tensor>{std::move(out)};
 }
 
@@ -88,6 +111,7 @@ Outputs sum_pool(const Node& node, Inputs inputs) {
   const bool include_pad = node.integer("count_include_pad", 0) != 0;
   const auto p_norm = static_cast<double>(node.integer("p", 2));
   Tensor out(DType::kF32, output_shape(x, w));
+  if (out.elements() == 0) return std::vector<Tensor>{std::move(out)};
   const std::int64_t in_size = x.elements() / planes(x);
   const std::int64_t out_size = out.elements() / planes(x);
   const auto from = x.as<float>();

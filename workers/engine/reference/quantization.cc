@@ -24,21 +24,39 @@ Range range_of(DType dtype) {
   }
 }
 
-/// How scales are laid over the elements: index of the scale = offset / inner % count.
+/// How scales are laid over the elements: one for all, one a slice of an axis, or one a block of
+/// `block` elements along it.
 struct Spread {
-  std::size_t inner = 1, count = 1;
+  std::size_t inner = 1, count = 1, block = 1, extent = 1;
+
+  /// Index of the scale of the element at an offset.
+  [[nodiscard]] std::size_t at(std::size_t offset) const {
+    if (extent == 1) return offset / inner % count;
+    const std::size_t outer = offset / inner / extent;
+    const std::size_t place = offset / inner % extent / block;
+    return (outer * count + place) * inner + offset % inner;
+  }
 };
 
 Result<Spread> spread_of(const Node& node, const Tensor& x, const Tensor& scale) {
   if (scale.elements() == 1) return Spread{};
-  if (node.integer("block_size", 0) != 0) return bad(node, "blocked scales aren't supported");
   const std::int64_t axis = normalized_axis(node.integer("axis", 1), x.rank());
+  if (const std::int64_t block = node.integer("block_size", 0); block > 0) {
+    if (axis < 0 || x.elements() == 0) return bad(node, "axis outside the input");
+    const auto along = static_cast<std::size_t>(axis);
+    Shape wanted = x.shape();
+    wanted[along] = (wanted[along] + block - 1) / block;
+    if (scale.shape() != wanted) return bad(node, "blocked scales don't fit the input");
+    return Spread{static_cast<std::size_t>(row_major_strides(x.shape())[along]),
+                  static_cast<std::size_t>(wanted[along]), static_cast<std::size_t>(block),
+                  static_cast<std::size_t>(x.dim(along))};
+  }
   if (axis < 0 || x.dim(static_cast<std::size_t>(axis)) != scale.elements()) {
     return bad(node, std::to_string(scale.elements()) + " scales don't fit an input " +
                          graph::to_string(x.shape()));
   }
   return Spread{static_cast<std::size_t>(row_major_strides(x.shape())[static_cast<std::size_t>(axis)]),
-                static_cast<std::size_t>(scale.elements())};
+                static_cast<std::size_t>(scale.elements()), 1, 1};
 }
 
 Result<std::vector<std::int64_t>> zero_points(const Node& node, Inputs inputs) {
@@ -50,7 +68,9 @@ Result<std::vector<std::int64_t>> zero_points(const Node& node, Inputs inputs) {
 
 Outputs quantize(const Node& node, Inputs inputs) {
   const Tensor x = inputs[0].to_f32();
-  const DType dtype = given(inputs, 2) ? inputs[2].dtype() : DType::kU8;
+  const DType dtype = given(inputs, 2)                             ? inputs[2].dtype()
+                      : node.integer("output_dtype", 0) != 0 ? dtype_of_onnx(node.integer("output_dtype", 0))
+                                                             : DType::kU8;
   const auto [low, high] = range_of(dtype);
   KERF_ASSIGN(const Spread spread, spread_of(node, x, inputs[1]));
   KERF_ASSIGN(const std::vector<std::int64_t> zeros, zero_points(node, inputs));
@@ -60,7 +80,7 @@ Outputs quantize(const Node& node, Inputs inputs) {
   const bool known = dispatch(dtype, [&]<class T>(T) {
     const auto to = out.mutable_as<T>();
     for (std::size_t i = 0; i < from.size(); ++i) {
-      const std::size_t k = i / spread.inner % spread.count;
+      const std::size_t k = spread.at(i);
       to[i] = static_cast<T>(
           quantize_value(from[i], scales[k], static_cast<std::int32_t>(zeros[k]), low, high));
     }
@@ -79,7 +99,7 @@ Outputs dequantize(const Node& node, Inputs inputs) {
   const bool known = dispatch(x.dtype(), [&]<class T>(T) {
     const auto from = x.as<T>();
     for (std::size_t i = 0; i < from.size(); ++i) {
-      const std::size_t k = i / spread.inner % spread.count;
+      const std::size_t k = spread.at(i);
       to[i] = static_cast<float>(static_cast<std::int64_t>(from[i]) - zeros[k]) * scales[k];
     }
   });

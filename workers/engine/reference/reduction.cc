@@ -28,6 +28,34 @@ Plan plan_of(const Shape& shape, const std::set<std::int64_t>& axes, bool keep) 
   return plan;
 }
 
+/// Integers and bool: sums in 64 bits, which wrap as they do in the type itself.
+Outputs reduce_exactly(const Node& node, const Tensor& x, const Plan& plan, Tensor out) {
+  const std::string& op = node.op;
+  const bool known = dispatch(x.dtype(), [&]<class T>(T) {
+    const auto from = x.as<T>();
+    const auto to = out.mutable_as<T>();
+    const bool is_bool = x.dtype() == DType::kBool;
+    const T low = std::numeric_limits<T>::lowest();
+    const T high = is_bool ? T{1} : std::numeric_limits<T>::max();
+    std::fill(to.begin(), to.end(),
+              op == "ReduceMax" ? low : op == "ReduceMin" ? high : op == "ReduceProd" ? T{1} : T{});
+    const std::array<Shape, 2> strides{row_major_strides(x.shape()), plan.to_strides};
+    walk(x.shape(), strides, [&](const auto& at) {
+      const T v = from[static_cast<std::size_t>(at[0])];
+      T& sum = to[static_cast<std::size_t>(at[1])];
+      const auto wide = [](T value) { return static_cast<std::uint64_t>(value); };
+      if (op == "ReduceMax") sum = std::max(sum, v);
+      else if (op == "ReduceMin") sum = std::min(sum, v);
+      else if (op == "ReduceProd") sum = static_cast<T>(wide(sum) * wide(v));
+      else if (op == "ReduceSumSquare") sum = static_cast<T>(wide(sum) + wide(v) * wide(v));
+      else if (op == "ReduceL1") sum = static_cast<T>(wide(sum) + (v < T{} ? 0 - wide(v) : wide(v)));
+      else sum = static_cast<T>(wide(sum) + wide(v));
+    });
+  });
+  if (!known) return bad(node, "not for this element type");
+  return std::vector<Tensor>{std::move(out)};
+}
+
 Outputs reduce(const Node& node, Inputs inputs) {
   const Tensor& x = inputs[0];
   std::vector<std::int64_t> wanted = node.integers("axes");
@@ -45,6 +73,10 @@ Outputs reduce(const Node& node, Inputs inputs) {
   const Plan plan = plan_of(x.shape(), axes, node.integer("keepdims", 1) != 0);
   Tensor out(x.dtype(), plan.result);
   const std::string& op = node.op;
+  if (x.dtype() != DType::kF32 && x.dtype() != DType::kF64 && op != "ReduceMean" &&
+      op != "ReduceL2" && !op.starts_with("ReduceLog")) {
+    return reduce_exactly(node, x, plan, std::move(out));
+  }
   const bool by_max = op == "ReduceMax" || op == "ReduceLogSumExp";
   const bool known = dispatch(x.dtype(), [&]<class T>(T) {
     const auto from = x.as<T>();
@@ -91,22 +123,25 @@ Outputs arg_reduce(const Node& node, Inputs inputs) {
   const bool last = node.integer("select_last_index", 0) != 0;
   const Plan plan = plan_of(x.shape(), {axis}, node.integer("keepdims", 1) != 0);
   Tensor out(DType::kS64, plan.result);
-  const std::vector<float> values = x.to_floats();
   const auto to = out.mutable_as<std::int64_t>();
-  std::vector<float> best(to.size());
   std::vector<bool> seen(to.size(), false);
   const std::int64_t inner = row_major_strides(x.shape())[static_cast<std::size_t>(axis)];
   const std::array<Shape, 2> strides{row_major_strides(x.shape()), plan.to_strides};
-  walk(x.shape(), strides, [&](const auto& at) {
-    const auto i = static_cast<std::size_t>(at[1]);
-    const float v = values[static_cast<std::size_t>(at[0])];
-    const bool better = node.op == "ArgMax" ? v > best[i] : v < best[i];
-    if (!seen[i] || better || (last && v == best[i])) {
-      seen[i] = true;
-      best[i] = v;
-      to[i] = at[0] / inner % x.dim(static_cast<std::size_t>(axis));
-    }
+  const bool known = dispatch(x.dtype(), [&]<class T>(T) {
+    const auto values = x.as<T>();
+    std::vector<T> best(to.size());
+    walk(x.shape(), strides, [&](const auto& at) {
+      const auto i = static_cast<std::size_t>(at[1]);
+      const T v = values[static_cast<std::size_t>(at[0])];
+      const bool better = node.op == "ArgMax" ? v > best[i] : v < best[i];
+      if (!seen[i] || better || (last && v == best[i])) {
+        seen[i] = true;
+        best[i] = v;
+        to[i] = at[0] / inner % x.dim(static_cast<std::size_t>(axis));
+      }
+    });
   });
+  if (!known) return bad(node, "not for this element type");
   return std::vector<Tensor>{std::move(out)};
 }
 

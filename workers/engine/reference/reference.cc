@@ -22,6 +22,14 @@ const reference::Registry& registry() {
     reference::add_reduction(r);
     reference::add_quantization(r);
     reference::add_resize(r);
+    reference::add_recurrent(r);
+    reference::add_scatter(r);
+    reference::add_axis_normalization(r);
+    reference::add_sampling(r);
+    reference::add_spectral(r);
+    reference::add_placing(r);
+    reference::add_bitwise(r);
+    reference::add_einsum(r);
     return r;
   }();
   return made;

@@ -38,6 +38,11 @@ std::optional<Function> with_attributes(const Node& node, Inputs inputs) {
       return std::max(0.0F, std::min(1.0F, a * x + b));
     };
   }
+  if (op == "Shrink") {
+    return [b = node.real("bias", 0.0F), l = node.real("lambd", 0.5F)](float x) {
+      return x < -l ? x + b : x > l ? x - b : 0.0F;
+    };
+  }
   if (op == "Gelu") {
     if (node.text("approximate", "none") == "tanh") {
       return [](float x) {
@@ -88,6 +93,9 @@ std::optional<Function> plain(const std::string& op) {
       {"Acos", [](float x) { return std::acos(x); }},
       {"Atan", [](float x) { return std::atan(x); }},
       {"Sinh", [](float x) { return std::sinh(x); }},
+      {"Asinh", [](float x) { return std::asinh(x); }},
+      {"Acosh", [](float x) { return std::acosh(x); }},
+      {"Atanh", [](float x) { return std::atanh(x); }},
       {"Cosh", [](float x) { return std::cosh(x); }},
       {"Identity", [](float x) { return x; }},
       {"kerf_Swish", [](float x) { return x * sigmoid(x); }},

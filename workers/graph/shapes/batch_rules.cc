@@ -203,6 +203,22 @@ State gather_elements(const BatchCall& call) {
   return call.states[0];
 }
 
+State grid_sample(const BatchCall& call) {
+  if (call.rows(0) && call.rows(1) && call.states[0].factor == call.states[1].factor)
+    return call.states[0];
+  return call.mixes("has one grid for all samples, or one sample for all grids");
+}
+
+/// With layout 1 the batch is axis 0 of input, states and outputs.
+State recurrent(const BatchCall& call) {
+  if (call.node.integer("layout", 0) == 0) return call.mixes("has the batch at axis 1");
+  for (std::size_t i = 4; i < 7; ++i) {
+    if (call.has(i)) return call.mixes("has lengths or states of its own for each sample");
+  }
+  KERF_TRY(others_fixed(call, 0));
+  return call.states[0];
+}
+
 State one_hot(const BatchCall& call) {
   KERF_TRY(others_fixed(call, 0));
   if (call.rank(0) < 1 || is_axis_zero(call, -1, call.rank(0) + 1))
@@ -260,9 +276,11 @@ const std::unordered_map<std::string, BatchRule>& rules() {
       r[op] = same;
     }
     for (const char* op : {"Softmax", "LogSoftmax", "Hardmax", "LpNormalization",
-                           "LayerNormalization", "ArgMax", "ArgMin", "TopK", "Split"}) {
+                           "LayerNormalization", "RMSNormalization", "ArgMax", "ArgMin", "TopK", "Split"}) {
       r[op] = along_axis;
     }
+    for (const char* op : {"RNN", "GRU", "LSTM"}) r[op] = recurrent;
+    r["GridSample"] = grid_sample;
     r["CumSum"] = cumulative_sum;
     r["QuantizeLinear"] = quantize;
     r["DequantizeLinear"] = quantize;

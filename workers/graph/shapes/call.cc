@@ -9,6 +9,15 @@ bool is_float(DType dtype) {
          dtype == DType::kBF16;
 }
 
+std::optional<DType> dtype_of_code(std::int64_t code) {
+  static const std::unordered_map<std::int64_t, DType> types = {
+      {1, DType::kF32},  {2, DType::kU8},   {3, DType::kS8},   {4, DType::kU16}, {5, DType::kS16},
+      {6, DType::kS32},  {7, DType::kS64},  {9, DType::kBool}, {10, DType::kF32}, {11, DType::kF32},
+      {12, DType::kU32}, {13, DType::kU64}, {16, DType::kF32}, {21, DType::kU4}, {22, DType::kS4}};
+  const auto found = types.find(code);
+  return found == types.end() ? std::nullopt : std::optional(found->second);
+}
+
 std::int64_t to_dim(const Element& element) {
   return element.known() ? static_cast<std::int64_t>(element.value) : element.symbol;
 }
@@ -120,6 +129,8 @@ const Registry& registry() {
     register_resampling(r);
     register_contents(r);
     register_quantization(r);
+    register_recurrent(r);
+    register_sampling(r);
     return r;
   }();
   return all;

@@ -41,6 +41,8 @@ struct Value {
 };
 
 [[nodiscard]] bool is_float(DType dtype);
+/// The canonical type that ONNX's number stands for (f16, bf16 and f64 are f32); nullopt for others.
+[[nodiscard]] std::optional<DType> dtype_of_code(std::int64_t code);
 [[nodiscard]] std::int64_t to_dim(const Element& element);
 [[nodiscard]] Element to_element(std::int64_t dim);
 
@@ -102,6 +104,8 @@ void register_selection(Registry& registry);
 void register_resampling(Registry& registry);
 void register_contents(Registry& registry);
 void register_quantization(Registry& registry);
+void register_recurrent(Registry& registry);
+void register_sampling(Registry& registry);
 
 [[nodiscard]] const Registry& registry();
 

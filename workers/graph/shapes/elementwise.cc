@@ -21,6 +21,7 @@ Result<void> unary(Call& call) {
     if (op == "Identity" || op == "Dropout") apply = [](long double x) { return x; };
     if (op == "Neg") apply = [](long double x) { return -x; };
     if (op == "Abs") apply = [](long double x) { return std::fabs(x); };
+    if (op == "Relu") apply = [](long double x) { return std::max(x, 0.0L); };
     if (op == "Floor") apply = [](long double x) { return std::floor(x); };
     if (op == "Ceil") apply = [](long double x) { return std::ceil(x); };
     if (op == "Round") apply = [](long double x) { return std::nearbyint(x); };
@@ -206,6 +207,21 @@ Result<void> logical(Call& call) {
   return binary_as(call, DType::kBool);
 }
 
+Result<void> bitwise(Call& call) {
+  if (is_float(call.dtype(0)) || call.dtype(0) == DType::kBool)
+    return call.fail("inputs must be integers");
+  if (call.in.size() == 1) {
+    call.set(0, call.dtype(0), call.shape(0));
+    return {};
+  }
+  if (call.node.op == "BitShift") {
+    const std::string direction = call.node.text("direction", "");
+    if (direction != "LEFT" && direction != "RIGHT")
+      return call.fail("direction must be LEFT or RIGHT");
+  }
+  return binary_as(call, std::nullopt);
+}
+
 /// The exponent may have a type of its own.
 Result<void> power(Call& call) {
   const auto shape = broadcast(call.shape(0), call.shape(1));
@@ -306,6 +322,10 @@ void register_elementwise(Registry& registry) {
   for (const char* op : {"IsInf", "IsNaN", "Not"}) registry[op] = {to_bool, 1, 1, 1};
   registry["Cast"] = {cast, 1, 1, 1};
   for (const char* op : {"Add", "Sub", "Mul", "Div", "Mod"}) registry[op] = {arithmetic, 2, 2, 1};
+  for (const char* op : {"BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitShift"}) {
+    registry[op] = {bitwise, 2, 2, 1};
+  }
+  registry["BitwiseNot"] = {bitwise, 1, 1, 1};
   registry["Pow"] = {power, 2, 2, 1};
   for (const char* op : {"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"}) {
     registry[op] = {compare, 2, 2, 1};

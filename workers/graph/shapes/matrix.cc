@@ -1,7 +1,8 @@
 // Matrix products.
-#include "workers/graph/shapes/call.h"
-
 #include <algorithm>
+
+#include "workers/graph/einsum.h"
+#include "workers/graph/shapes/call.h"
 
 namespace kerf::graph::shapes {
 namespace {
@@ -62,12 +63,39 @@ Result<void> matmul(Call& call) {
 Result<void> matmul_integer(Call& call) { return product_of(call, 0, 1, DType::kS32); }
 Result<void> qlinear_matmul(Call& call) { return product_of(call, 0, 3, call.dtype(7)); }
 
+Result<void> einsum(Call& call) {
+  std::vector<std::size_t> ranks;
+  for (std::size_t i = 0; i < call.in.size(); ++i) {
+    if (!call.has(i)) return call.fail("input " + std::to_string(i) + " must be given");
+    KERF_TRY(call.want_same_dtype(0, i));
+    ranks.push_back(call.shape(i).size());
+  }
+  const std::string text = call.node.text("equation", "");
+  const auto equation = parse_einsum(text, ranks);
+  if (!equation) return call.fail("equation '" + text + "' doesn't fit the inputs");
+  std::unordered_map<char, std::int64_t> extents;
+  for (std::size_t i = 0; i < ranks.size(); ++i) {
+    for (std::size_t k = 0; k < ranks[i]; ++k) {
+      const char letter = equation->inputs[i][k];
+      const auto joined =
+          broadcast({extents.emplace(letter, 1).first->second}, {call.shape(i)[k]});
+      if (!joined) return call.fail("axes of one letter differ in '" + text + "'");
+      extents[letter] = joined->front();
+    }
+  }
+  Shape out;
+  for (const char letter : equation->output) out.push_back(extents[letter]);
+  call.set(0, call.dtype(0), std::move(out));
+  return {};
+}
+
 }  // namespace
 
 void register_matrix(Registry& registry) {
   registry["Gemm"] = {gemm, 2, 3, 1};
   registry["MatMul"] = {matmul, 2, 2, 1};
   registry["MatMulInteger"] = {matmul_integer, 2, 4, 1};
+  registry["Einsum"] = {einsum, 1, 16, 1};
   registry["QLinearMatMul"] = {qlinear_matmul, 8, 8, 1};
 }
 

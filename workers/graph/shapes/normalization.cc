@@ -57,6 +57,19 @@ Result<void> layer_normalization(Call& call) {
   return {};
 }
 
+Result<void> rms_normalization(Call& call) {
+  KERF_TRY(call.axis(call.node.integer("axis", -1), call.rank(0)));
+  if (!is_float(call.dtype(0))) return call.fail("input must be floating point");
+  const auto fit = broadcast(call.shape(0), call.shape(1));
+  bool same = fit && fit->size() == call.shape(0).size();
+  for (std::size_t d = 0; same && d < fit->size(); ++d) {
+    same = compatible((*fit)[d], call.shape(0)[d]);
+  }
+  if (!same) return call.fail("the scale must broadcast to the input");
+  call.set(0, call.dtype(0), call.shape(0));
+  return {};
+}
+
 Result<void> local_response(Call& call) {
   KERF_TRY(call.want_rank(0, 2, kMaxRank));
   if (call.node.integer("size", 0) < 1) return call.fail("attribute size must be positive");
@@ -87,6 +100,7 @@ void register_normalization(Registry& registry) {
   registry["InstanceNormalization"] = {instance_normalization, 3, 3, 1};
   registry["GroupNormalization"] = {group_normalization, 3, 3, 1};
   registry["LayerNormalization"] = {layer_normalization, 2, 3, 3};
+  registry["RMSNormalization"] = {rms_normalization, 2, 2, 1};
   registry["LRN"] = {local_response, 1, 1, 1};
   for (const char* op : {"Softmax", "LogSoftmax", "Hardmax", "LpNormalization"}) {
     registry[op] = {along_axis, 1, 1, 1};

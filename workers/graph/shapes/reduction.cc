@@ -38,7 +38,9 @@ std::shared_ptr<const Elements> reduce_all(const Call& call, bool whole) {
 }
 
 Result<void> reduce(Call& call) {
-  if (call.dtype(0) == DType::kBool) return call.fail("input must be numbers, not bool");
+  const bool compares = call.node.op == "ReduceMax" || call.node.op == "ReduceMin";
+  if (call.dtype(0) == DType::kBool && !compares)
+    return call.fail("input must be numbers, not bool");
   std::vector<std::int64_t> axes;
   if (call.has(1)) {
     KERF_ASSIGN(axes, call.integers(1, "axes"));

@@ -240,6 +240,32 @@ Result<void> trilu(Call& call) {
   return {};
 }
 
+Result<void> eye_like(Call& call) {
+  KERF_TRY(call.want_rank(0, 2, 2));
+  DType dtype = call.dtype(0);
+  if (call.node.attributes.contains("dtype")) {
+    const auto wanted = dtype_of_code(call.node.integer("dtype", 0));
+    if (!wanted) return call.fail("attribute dtype is no type that is supported");
+    dtype = *wanted;
+  }
+  call.set(0, dtype, call.shape(0));
+  return {};
+}
+
+Result<void> reverse_sequence(Call& call) {
+  KERF_TRY(call.want_rank(0, 2, kMaxRank));
+  KERF_TRY(call.want_rank(1, 1, 1));
+  const std::int64_t batch = call.node.integer("batch_axis", 1);
+  if (batch < 0 || batch > 1 || call.node.integer("time_axis", 0) + batch != 1)
+    return call.fail("time_axis and batch_axis must be 0 and 1");
+  if (is_float(call.dtype(1)) ||
+      !compatible(call.shape(1)[0], call.shape(0)[static_cast<std::size_t>(batch)])) {
+    return call.fail("there must be a length for each sequence");
+  }
+  call.set(0, call.dtype(0), call.shape(0));
+  return {};
+}
+
 }  // namespace
 
 void register_selection(Registry& registry) {
@@ -252,6 +278,8 @@ void register_selection(Registry& registry) {
   registry["ScatterElements"] = {scatter, 3, 3, 1};
   registry["ScatterND"] = {scatter, 3, 3, 1};
   registry["OneHot"] = {one_hot, 3, 3, 1};
+  registry["EyeLike"] = {eye_like, 1, 1, 1};
+  registry["ReverseSequence"] = {reverse_sequence, 2, 2, 1};
   registry["Trilu"] = {trilu, 1, 2, 1};
 }
 
