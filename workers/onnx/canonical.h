@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -48,6 +49,10 @@ class Canonicalizer {
   /// The constant at input i, or null.
   [[nodiscard]] const graph::Tensor* constant_input(const graph::Node& node, std::size_t i) const;
 
+  /// The integers that input i is known to hold, constant or as a result of shape arithmetic.
+  [[nodiscard]] std::optional<std::vector<std::int64_t>> known_integers(const graph::Node& node,
+                                                                        std::size_t i);
+
   /// Type and shape of input i; free dimensions as in shapes::Value.
   [[nodiscard]] Result<const graph::shapes::Value*> input(const graph::Node& node, std::size_t i);
 
@@ -61,6 +66,11 @@ class Canonicalizer {
 
   [[nodiscard]] graph::Graph& graph() { return graph_; }
 
+  /// Counts nodes that bodies of If, Loop and Scan become.
+  ///
+  /// Errors:   resource_exhausted naming `owner`, past limits.h's kMaxNodes for the whole model.
+  [[nodiscard]] Result<void> count_expanded(const graph::Node& owner, std::size_t nodes);
+
  private:
   graph::Graph& graph_;
   std::int64_t opset_;
@@ -68,10 +78,15 @@ class Canonicalizer {
   std::unordered_set<std::string> outputs_;
   std::unordered_map<std::string, std::size_t> readers_;
   graph::shapes::Inference inference_;
+  std::unordered_map<std::string, std::size_t> next_;  ///< By stem, see fresh().
+  std::size_t expanded_ = 0;
 };
 
 using CanonicalRule = Result<void> (*)(Canonicalizer&, graph::Node);
 using CanonicalRules = std::unordered_map<std::string, CanonicalRule>;
+
+/// All rules of the families below.
+[[nodiscard]] const CanonicalRules& canonical_rules();
 
 /// By family (one .cc file each): op name -> rule. Ops without a rule stay as they are.
 void add_attribute_rules(CanonicalRules& rules);      ///< Attributes that became inputs.
@@ -79,6 +94,8 @@ void add_identity_rules(CanonicalRules& rules);       ///< Constant, Dropout, Ca
 void add_resampling_rules(CanonicalRules& rules);     ///< Upsample, Resize, Pad.
 void add_normalization_rules(CanonicalRules& rules);  ///< Softmax, BatchNormalization, …
 void add_quantized_rules(CanonicalRules& rules);      ///< QLinear*, also com.microsoft's.
+void add_control_rules(CanonicalRules& rules);        ///< If, Loop, Scan.
+void add_composed_rules(CanonicalRules& rules);       ///< Ops that are written as others.
 
 /// invalid_argument / unimplemented "node Conv 'x': why".
 [[nodiscard]] Error node_error(const graph::Node& node, const std::string& why);

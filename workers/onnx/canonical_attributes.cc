@@ -107,14 +107,6 @@ Result<void> split(Canonicalizer& c, Node node) {
   return c.emit(std::move(node));
 }
 
-Result<void> average_pool(Canonicalizer& c, Node node) {
-  for (const std::int64_t dilation : node.integers("dilations")) {
-    if (dilation != 1) return node_unsupported(node, "dilations other than 1 are not supported");
-  }
-  node.attributes.erase("dilations");
-  return c.emit(std::move(node));
-}
-
 }  // namespace
 
 void add_attribute_rules(CanonicalRules& rules) {
@@ -127,8 +119,6 @@ void add_attribute_rules(CanonicalRules& rules) {
   rules["Slice"] = slice;
   rules["TopK"] = top_k;
   rules["Split"] = split;
-  rules["AveragePool"] = average_pool;
-  rules["LpPool"] = average_pool;
 }
 
 }  // namespace kerf::onnx

@@ -56,12 +56,21 @@ Result<void> dropout(Canonicalizer& c, Node node) {
     return node_unsupported(
         node, "training_mode must be a constant false; export the model for inference");
   }
-  if (node.outputs.size() > 1 && !node.outputs[1].empty() && c.is_read(node.outputs[1])) {
-    return node_unsupported(node,
-                            "its mask '" + node.outputs[1] + "' is read, which is not supported");
-  }
   if (node.inputs.empty() || node.outputs.empty())
     return node_error(node, "needs an input and an output");
+  if (node.outputs.size() > 1 && !node.outputs[1].empty() && c.is_read(node.outputs[1])) {
+    // Nothing is dropped: the mask is true everywhere.
+    Node measure{c.fresh(node.name + "/shape"),        "Shape", "", {node.inputs[0]},
+                 {c.fresh(node.inputs[0] + "/shape")}, {}};
+    Node mask{c.fresh(node.name + "/mask"),
+              "ConstantOfShape",
+              "",
+              {measure.outputs[0]},
+              {node.outputs[1]},
+              {{"value", Tensor::of<std::uint8_t>(graph::DType::kBool, {1}, {1})}}};
+    KERF_TRY(c.emit(std::move(measure)));
+    KERF_TRY(c.emit(std::move(mask)));
+  }
   node.inputs.resize(1);
   node.outputs.resize(1);
   return identity(c, std::move(node));

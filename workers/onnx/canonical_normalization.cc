@@ -119,6 +119,7 @@ void add_normalization_rules(CanonicalRules& rules) {
   rules["Hardmax"] = softmax;
   rules["BatchNormalization"] = batch_normalization;
   rules["GroupNormalization"] = group_normalization;
+  rules["RMSNormalization"] = layer_normalization;
   rules["LayerNormalization"] = layer_normalization;
 }
 

@@ -1,4 +1,8 @@
 // Pad, Upsample and Resize, whose signatures changed most often.
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
 #include "workers/onnx/canonical.h"
 
 namespace kerf::onnx {
@@ -24,8 +28,6 @@ Result<std::vector<std::size_t>> positions(const Node& node, const std::vector<s
 }
 
 Result<void> pad(Canonicalizer& c, Node node) {
-  if (node.text("mode", "constant") == "wrap")
-    return node_unsupported(node, "mode 'wrap' is not supported");
   if (c.opset() < 11) {
     const std::vector<std::int64_t> pads = node.integers("pads");
     const float value = node.real("value", 0.0F);
@@ -37,20 +39,18 @@ Result<void> pad(Canonicalizer& c, Node node) {
     if (value != 0.0F) node.inputs.push_back(c.constant(node, "value", Tensor::scalar(value)));
   }
   if (node.has_input(3)) {
-    const Tensor* axes = c.constant_input(node, 3);
-    const Tensor* pads = c.constant_input(node, 1);
-    if (axes == nullptr || pads == nullptr || graph::shapes::is_float(axes->dtype()) ||
-        graph::shapes::is_float(pads->dtype()) || pads->elements() != 2 * axes->elements()) {
+    const auto axes = c.known_integers(node, 3);
+    const auto pads = c.known_integers(node, 1);
+    if (!axes || !pads || pads->size() != 2 * axes->size()) {
       return node_unsupported(node, "pads and axes must be constants of matching lengths");
     }
     KERF_ASSIGN(const graph::shapes::Value* x, c.input(node, 0));
     const std::size_t rank = x->shape.size();
-    KERF_ASSIGN(const std::vector<std::size_t> at, positions(node, axes->to_integers(), rank));
-    const auto given = pads->to_integers();
+    KERF_ASSIGN(const std::vector<std::size_t> at, positions(node, *axes, rank));
     std::vector<std::int64_t> all(2 * rank, 0);
     for (std::size_t i = 0; i < at.size(); ++i) {
-      all[at[i]] = given[i];
-      all[at[i] + rank] = given[i + at.size()];
+      all[at[i]] = (*pads)[i];
+      all[at[i] + rank] = (*pads)[i + at.size()];
     }
     node.inputs.resize(3);
     node.inputs[1] =
@@ -85,6 +85,42 @@ Result<void> upsample(Canonicalizer& c, Node node) {
   return c.emit(std::move(node));
 }
 
+/// Sizes that one factor for all the axes reaches.
+Result<void> keep_aspect(Canonicalizer& c, Node& node, const std::string& policy) {
+  KERF_ASSIGN(const graph::shapes::Value* x, c.input(node, 0));
+  const auto given = c.known_integers(node, 3);
+  std::vector<std::int64_t> axes = node.integers("axes");
+  if (axes.empty()) {
+    for (std::size_t i = 0; i < x->shape.size(); ++i) axes.push_back(static_cast<std::int64_t>(i));
+  }
+  KERF_ASSIGN(const std::vector<std::size_t> at, positions(node, axes, x->shape.size()));
+  if (!given || given->size() != at.size()) {
+    return node_unsupported(node, "with keep_aspect_ratio_policy, sizes must be a constant of one "
+                                  "value an axis");
+  }
+  if (policy != "not_larger" && policy != "not_smaller")
+    return node_error(node, "keep_aspect_ratio_policy '" + policy + "' isn't known");
+  std::vector<std::int64_t> sizes = *given;
+  std::optional<double> factor;
+  for (std::size_t i = 0; i < at.size(); ++i) {
+    const std::int64_t dim = x->shape[at[i]];
+    if (dim < 1) {
+      return node_unsupported(node, "keep_aspect_ratio_policy needs the input's dimensions, which "
+                                    "are free");
+    }
+    const double own = static_cast<double>(sizes[i]) / static_cast<double>(dim);
+    if (!factor) factor = own;
+    factor = policy == "not_larger" ? std::min(*factor, own) : std::max(*factor, own);
+  }
+  for (std::size_t i = 0; i < at.size(); ++i) {
+    sizes[i] = static_cast<std::int64_t>(
+        std::floor(factor.value_or(1.0) * static_cast<double>(x->shape[at[i]]) + 0.5));
+  }
+  node.inputs[3] = c.constant(node, "kept_sizes",
+                              Tensor::s64({static_cast<std::int64_t>(sizes.size())}, sizes));
+  return {};
+}
+
 Result<void> resize(Canonicalizer& c, Node node) {
   if (c.opset() < 11) {
     if (node.inputs.size() != 2) return node_error(node, "needs input and scales");
@@ -92,31 +128,41 @@ Result<void> resize(Canonicalizer& c, Node node) {
     set_old_sampling(node);
     return c.emit(std::move(node));
   }
-  if (node.integer("antialias", 0) != 0)
-    return node_unsupported(node, "antialias is not supported");
-  if (node.text("keep_aspect_ratio_policy", "stretch") != "stretch") {
-    return node_unsupported(node, "keep_aspect_ratio_policy other than 'stretch' is not supported");
-  }
-  const std::string coordinates = node.text("coordinate_transformation_mode", "half_pixel");
-  if (coordinates == "tf_crop_and_resize" || coordinates == "half_pixel_symmetric") {
-    return node_unsupported(
-        node, "coordinate_transformation_mode '" + coordinates + "' is not supported");
-  }
-  node.attributes.erase("antialias");
+  const std::string policy = node.text("keep_aspect_ratio_policy", "stretch");
+  const bool crops =
+      node.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize";
+  if (node.integer("antialias", 0) == 0) node.attributes.erase("antialias");
   node.attributes.erase("keep_aspect_ratio_policy");
-  node.attributes.erase("extrapolation_value");  // tf_crop_and_resize's alone, like roi
-  if (node.inputs.size() > 1) node.inputs[1].clear();
+  if (!crops) {
+    node.attributes.erase("extrapolation_value");  // tf_crop_and_resize's alone, like roi
+    if (node.inputs.size() > 1) node.inputs[1].clear();
+  }
   // Both given, one empty: exporters of opset 11 to 13 wrote it so.
   for (const std::size_t i : {2U, 3U}) {
     const Tensor* given = c.constant_input(node, i);
     if (given != nullptr && given->elements() == 0) node.inputs[i].clear();
   }
   while (!node.inputs.empty() && node.inputs.back().empty()) node.inputs.pop_back();
+  if (crops && (c.constant_input(node, 1) == nullptr || !node.has_input(3)))
+    return node_unsupported(node, "tf_crop_and_resize needs a constant roi and sizes");
+  if (policy != "stretch" && node.has_input(3)) KERF_TRY(keep_aspect(c, node, policy));
   if (node.attributes.contains("axes")) {
     KERF_ASSIGN(const graph::shapes::Value* x, c.input(node, 0));
     const std::size_t rank = x->shape.size();
     KERF_ASSIGN(const std::vector<std::size_t> at, positions(node, node.integers("axes"), rank));
     node.attributes.erase("axes");
+    if (crops) {
+      const auto given_roi = c.constant_input(node, 1)->to_floats();
+      if (given_roi.size() != 2 * at.size()) return node_error(node, "roi doesn't fit the axes");
+      std::vector<float> roi(2 * rank, 0.0F);
+      std::fill(roi.begin() + static_cast<std::ptrdiff_t>(rank), roi.end(), 1.0F);
+      for (std::size_t i = 0; i < at.size(); ++i) {
+        roi[at[i]] = given_roi[i];
+        roi[at[i] + rank] = given_roi[i + at.size()];
+      }
+      node.inputs[1] =
+          c.constant(node, "roi", Tensor::f32({static_cast<std::int64_t>(roi.size())}, roi));
+    }
     const std::size_t which = node.has_input(3) ? 3 : 2;
     const Tensor* given = c.constant_input(node, which);
     if (given == nullptr || given->elements() != static_cast<std::int64_t>(at.size())) {
@@ -144,9 +190,18 @@ Result<void> resize(Canonicalizer& c, Node node) {
   return c.emit(std::move(node));
 }
 
+/// Modes as opset 20 calls them, for any number of dimensions.
+Result<void> grid_sample(Canonicalizer& c, Node node) {
+  const std::string mode = node.text("mode", "linear");
+  if (mode == "bilinear") node.attributes["mode"] = std::string("linear");
+  if (mode == "bicubic") node.attributes["mode"] = std::string("cubic");
+  return c.emit(std::move(node));
+}
+
 }  // namespace
 
 void add_resampling_rules(CanonicalRules& rules) {
+  rules["GridSample"] = grid_sample;
   rules["Pad"] = pad;
   rules["Upsample"] = upsample;
   rules["Resize"] = resize;

@@ -31,6 +31,8 @@ class Lowerer {
     if (node.op == "Gelu" && opset_ < 20) return gelu(node);
     if (node.op == "Mish" && opset_ < 18) return mish(node);
     if (node.op == "GroupNormalization" && opset_ < 21) return group_normalization(node);
+    if (node.op == "RMSNormalization") return rms_normalization(node);
+    if (node.op == "GridSample" && opset_ < 20) rename_sampling(node);
     keep(std::move(node));
     return {};
   }
@@ -118,6 +120,38 @@ class Lowerer {
     const std::string& x = node.inputs[0];
     last(node, "Mul", {x, step(node, "Tanh", {step(node, "Softplus", {x})})});
     return {};
+  }
+
+  /// x / sqrt(mean(x^2) + epsilon) * scale, over the axes from `axis` on.
+  Result<void> rms_normalization(const Node& node) {
+    const std::string& x = node.inputs[0];
+    const auto rank = static_cast<std::int64_t>(inference_.find(x)->shape.size());
+    std::int64_t first = node.integer("axis", -1);
+    if (first < 0) first += rank;
+    std::vector<std::int64_t> axes;
+    for (std::int64_t axis = first; axis < rank; ++axis) axes.push_back(axis);
+    Node mean{fresh(node.name + "/ReduceMean"),         "ReduceMean", "", {step(node, "Mul", {x, x})},
+              {fresh(node.outputs[0] + "/ReduceMean")}, {}};
+    if (opset_ < 18) {
+      mean.attributes["axes"] = axes;
+    } else {
+      mean.inputs.push_back(constant(
+          node, "axes", Tensor::s64({static_cast<std::int64_t>(axes.size())}, axes)));
+    }
+    const std::string square = mean.outputs[0];
+    keep(std::move(mean));
+    const std::string epsilon =
+        constant(node, "epsilon", Tensor::scalar(node.real("epsilon", 1e-5F)));
+    const std::string root = step(node, "Sqrt", {step(node, "Add", {square, epsilon})});
+    last(node, "Mul", {step(node, "Div", {x, root}), node.inputs[1]});
+    return {};
+  }
+
+  /// Until opset 20 the modes had the names that they have in two dimensions.
+  static void rename_sampling(Node& node) {
+    const std::string mode = node.text("mode", "linear");
+    if (mode == "linear") node.attributes["mode"] = std::string("bilinear");
+    if (mode == "cubic") node.attributes["mode"] = std::string("bicubic");
   }
 
   /// Each group is one channel of an InstanceNormalization.

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <new>
 #include <optional>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -77,7 +78,8 @@ Result<std::int64_t> opset_of(const ModelProto& model) {
   return *version;
 }
 
-Result<ValueInfo> value_info(const ValueInfoProto& proto, const std::string& what) {
+Result<ValueInfo> value_info(const ValueInfoProto& proto, const std::string& what,
+                             bool may_be_empty = false) {
   const std::string label = what + " '" + proto.name() + "'";
   if (proto.name().empty()) return invalid_argument("a " + what + " has no name");
   if (!proto.has_type() || proto.type().value_case() != TypeProto::kTensorType) {
@@ -103,7 +105,7 @@ Result<ValueInfo> value_info(const ValueInfoProto& proto, const std::string& wha
   }
   for (const auto& dim : tensor.shape().dim()) {
     const bool known = dim.value_case() == ::onnx::TensorShapeProto_Dimension::kDimValue;
-    if (known && dim.dim_value() <= 0 && what != "graph output") {
+    if (known && dim.dim_value() <= 0 && !may_be_empty) {
       return invalid_argument(label + ": has the dimension " + std::to_string(dim.dim_value()) +
                               ", expected a positive one");
     }
@@ -111,6 +113,9 @@ Result<ValueInfo> value_info(const ValueInfoProto& proto, const std::string& wha
   }
   return info;
 }
+
+Result<std::shared_ptr<const Graph>> read_body(GraphProto& proto, const std::string& what,
+                                               DataFolder& folder);
 
 Result<graph::Attribute> attribute(AttributeProto& proto, const std::string& what,
                                    DataFolder& folder) {
@@ -145,11 +150,12 @@ Result<graph::Attribute> attribute(AttributeProto& proto, const std::string& wha
       KERF_ASSIGN(Tensor tensor, take_tensor(*proto.mutable_t(), what, folder));
       return graph::Attribute(std::move(tensor));
     }
-    case AttributeProto::GRAPH:
+    case AttributeProto::GRAPH: {
+      KERF_ASSIGN(auto body, read_body(*proto.mutable_g(), what, folder));
+      return graph::Attribute(std::move(body));
+    }
     case AttributeProto::GRAPHS:
-      return unimplemented(what +
-                           ": control flow (If, Loop, Scan) is not supported; export the model "
-                           "without it (fixed shapes, no branches), or fold it with onnxsim");
+      return unimplemented(what + ": lists of graphs are not supported");
     default:
       return unimplemented(what + ": sparse tensors, types and their lists are not supported");
   }
@@ -212,6 +218,65 @@ Result<void> read_initializers(GraphProto& proto, Graph& graph, DataFolder& fold
   return {};
 }
 
+/// A value inside a body: what isn't declared follows from the nodes.
+Result<ValueInfo> inner_value(const ValueInfoProto& proto, const std::string& what) {
+  ValueInfo info{proto.name(), DType::kF32, {}};
+  if (proto.name().empty()) return invalid_argument(what + ": a value has no name");
+  if (!proto.has_type() || proto.type().value_case() == TypeProto::VALUE_NOT_SET) return info;
+  if (proto.type().value_case() != TypeProto::kTensorType) {
+    return unimplemented(what + ": value '" + proto.name() +
+                         "': only tensors are supported, not sequences, maps or optionals");
+  }
+  const auto& tensor = proto.type().tensor_type();
+  if (const auto dtype = dtype_of(tensor.elem_type())) info.dtype = canonical_dtype(*dtype);
+  if (tensor.shape().dim_size() > static_cast<int>(kMaxRank)) {
+    return invalid_argument(what + ": value '" + proto.name() + "' has rank " +
+                            std::to_string(tensor.shape().dim_size()) +
+                            ", at most 16 is supported");
+  }
+  for (const auto& dim : tensor.shape().dim()) {
+    const bool known = dim.value_case() == ::onnx::TensorShapeProto_Dimension::kDimValue;
+    info.shape.push_back(known ? std::max<std::int64_t>(dim.dim_value(), -1) : -1);
+  }
+  return info;
+}
+
+/// The graph of an If, Loop or Scan as the file has it; its names are looked at when it takes the
+/// place of its node. Depth and sizes are bounded by scan_model.
+Result<std::shared_ptr<const Graph>> read_body(GraphProto& proto, const std::string& what,
+                                               DataFolder& folder) {
+  auto body = std::make_shared<Graph>();
+  for (const ValueInfoProto& item : proto.input()) {
+    KERF_ASSIGN(ValueInfo info, inner_value(item, what));
+    body->inputs.push_back(std::move(info));
+  }
+  for (const ValueInfoProto& item : proto.output()) {
+    KERF_ASSIGN(ValueInfo info, inner_value(item, what));
+    body->outputs.push_back(std::move(info));
+  }
+  KERF_TRY(read_initializers(proto, *body, folder));
+  for (NodeProto& item : *proto.mutable_node()) {
+    std::string name = item.name();
+    if (name.empty()) name = item.op_type();
+    KERF_ASSIGN(Node node, read_node(item, std::move(name), folder));
+    body->nodes.push_back(std::move(node));
+  }
+  return std::shared_ptr<const Graph>(std::move(body));
+}
+
+/// Counts what bodies read from outside.
+void count_readers(const Node& node, std::unordered_map<std::string, std::size_t>& readers) {
+  for (const std::string& input : node.inputs) {
+    if (!input.empty()) ++readers[input];
+  }
+  for (const auto& [name, value] : node.attributes) {
+    const auto* body = std::get_if<std::shared_ptr<const Graph>>(&value);
+    if (body == nullptr) continue;
+    for (const Node& inner : (*body)->nodes) count_readers(inner, readers);
+    for (const ValueInfo& output : (*body)->outputs) ++readers[output.name];
+  }
+}
+
 /// Infinite constants are bounds and masks, never weights.
 Result<void> refuse_infinite(const Graph& graph) {
   static const std::unordered_set<std::string> allowed = {
@@ -236,6 +301,25 @@ Result<void> refuse_infinite(const Graph& graph) {
   return {};
 }
 
+/// Inputs that the caller has values for become constants.
+Result<void> bind_constants(const GraphProto& proto, const std::map<std::string, Tensor>& constants,
+                            Graph& graph) {
+  for (const auto& [name, given] : constants) {
+    const auto input = std::find_if(proto.input().begin(), proto.input().end(),
+                                    [&](const ValueInfoProto& item) { return item.name() == name; });
+    if (input == proto.input().end())
+      return invalid_argument("there is no graph input '" + name + "' to make a constant of");
+    const auto dtype = dtype_of(input->type().tensor_type().elem_type());
+    if (!dtype || canonical_dtype(*dtype) != canonical_dtype(given.dtype())) {
+      return invalid_argument("graph input '" + name + "': the constant given for it has the type " +
+                              std::string(graph::to_string(given.dtype())));
+    }
+    const bool narrow = canonical_dtype(given.dtype()) != given.dtype();
+    graph.initializers[name] = narrow ? given.to_f32() : given;
+  }
+  return {};
+}
+
 Result<void> read_interface(const GraphProto& proto, Graph& graph) {
   for (const ValueInfoProto& item : proto.input()) {
     if (graph.initializers.contains(item.name())) continue;  // IR 3 lists them as inputs, too
@@ -254,7 +338,7 @@ Result<void> read_interface(const GraphProto& proto, Graph& graph) {
       graph.outputs.push_back({item.name(), DType::kF32, {}});
       continue;
     }
-    KERF_ASSIGN(ValueInfo info, value_info(item, "graph output"));
+    KERF_ASSIGN(ValueInfo info, value_info(item, "graph output", true));
     graph.outputs.push_back(std::move(info));
   }
   return {};
@@ -271,10 +355,8 @@ Result<std::vector<Node>> read_nodes(GraphProto& proto, Names& names, DataFolder
   for (NodeProto& item : *proto.mutable_node()) {
     std::string name = item.name().empty() ? names.give(item) : item.name();
     KERF_ASSIGN(Node node, read_node(item, std::move(name), folder));
-    for (const std::string& input : node.inputs) {
-      if (!input.empty()) ++names.readers[input];
-      names.values.insert(input);
-    }
+    count_readers(node, names.readers);
+    names.values.insert(node.inputs.begin(), node.inputs.end());
     names.values.insert(node.outputs.begin(), node.outputs.end());
     nodes.push_back(std::move(node));
   }
@@ -283,7 +365,7 @@ Result<std::vector<Node>> read_nodes(GraphProto& proto, Names& names, DataFolder
   return nodes;
 }
 
-Result<Graph> to_graph(ModelProto& model, DataFolder& folder) {
+Result<Graph> to_graph(ModelProto& model, DataFolder& folder, const ReadOptions& options) {
   if (!model.has_graph()) return invalid_argument("the file holds no graph; is it an ONNX model?");
   if (model.functions_size() > 0) {
     return unimplemented("local function '" + model.functions(0).name() +
@@ -301,6 +383,7 @@ Result<Graph> to_graph(ModelProto& model, DataFolder& folder) {
   Names names;
   KERF_ASSIGN(std::vector<Node> nodes, read_nodes(proto, names, folder));
   KERF_TRY(read_initializers(proto, graph, folder));
+  KERF_TRY(bind_constants(proto, options.constants, graph));
   KERF_TRY(read_interface(proto, graph));
 
   // Producers, cycles and duplicates are checked on the file's own nodes: messages name those.
@@ -323,7 +406,7 @@ Result<Graph> to_graph(ModelProto& model, DataFolder& folder) {
   return graph;
 }
 
-Result<Graph> parse(std::string_view bytes, DataFolder& folder) {
+Result<ModelProto> parse_proto(std::string_view bytes) {
   if (bytes.size() > kMaxMessageBytes) {
     return invalid_argument("has " + std::to_string(bytes.size()) +
                             " bytes, more than protobuf allows; save its weights as external data");
@@ -339,12 +422,18 @@ Result<Graph> parse(std::string_view bytes, DataFolder& folder) {
       return invalid_argument("not a readable ONNX file: its bytes aren't a ModelProto");
     }
   }
-  return to_graph(model, folder);
+  return model;
 }
 
-Result<Graph> guarded(std::string_view bytes, const std::string& name, DataFolder& folder) {
+Result<Graph> parse(std::string_view bytes, DataFolder& folder, const ReadOptions& options) {
+  KERF_ASSIGN(ModelProto model, parse_proto(bytes));
+  return to_graph(model, folder, options);
+}
+
+Result<Graph> guarded(std::string_view bytes, const std::string& name, DataFolder& folder,
+                      const ReadOptions& options) {
   try {
-    auto graph = parse(bytes, folder);
+    auto graph = parse(bytes, folder, options);
     if (!graph.has_value()) return one_line(with_context("model '" + name + "'", graph.error()));
     return graph;
   } catch (const std::bad_alloc&) {
@@ -361,7 +450,43 @@ Result<Graph> read_model(const std::string& path, const ReadOptions& options) {
   const std::string parent = std::filesystem::path(path).parent_path().string();
   DataFolder folder(options.allow_external_data ? (parent.empty() ? "." : parent) : "",
                     options.max_bytes - file->bytes().size());
-  return guarded(file->bytes(), path, folder);
+  return guarded(file->bytes(), path, folder, options);
+}
+
+Result<std::vector<ValueInfo>> read_inputs(const std::string& path, const ReadOptions& options) {
+  const auto file = MappedFile::open(path, options.max_bytes);
+  if (!file.has_value()) return one_line(file.error());
+  const auto model = parse_proto(file->bytes());
+  if (!model.has_value()) return one_line(with_context("model '" + path + "'", model.error()));
+  std::unordered_set<std::string> initialized;
+  for (const auto& item : model->graph().initializer()) initialized.insert(item.name());
+  std::vector<ValueInfo> inputs;
+  for (const ValueInfoProto& item : model->graph().input()) {
+    if (initialized.contains(item.name())) continue;
+    auto info = value_info(item, "graph input", true);
+    if (!info.has_value()) return one_line(with_context("model '" + path + "'", info.error()));
+    inputs.push_back(std::move(*info));
+  }
+  return inputs;
+}
+
+std::set<std::string> readable_ops() {
+  std::set<std::string> names;
+  for (const auto& [name, rule] : canonical_rules()) names.insert(name);
+  for (const auto& [name, op] : graph::shapes::registry()) names.insert(name);
+  return names;
+}
+
+Result<Tensor> read_tensor(const std::string& path, std::uint64_t max_bytes) {
+  const auto file = MappedFile::open(path, std::min(max_bytes, kMaxMessageBytes));
+  if (!file.has_value()) return one_line(file.error());
+  ::onnx::TensorProto proto;
+  if (!proto.ParseFromArray(file->bytes().data(), static_cast<int>(file->bytes().size())))
+    return one_line(invalid_argument("'" + path + "' isn't a TensorProto"));
+  DataFolder folder("", 0);
+  auto tensor = take_tensor(proto, "tensor '" + path + "'", folder, true);
+  if (!tensor.has_value()) return one_line(tensor.error());
+  return tensor;
 }
 
 Result<Graph> parse_model(std::string_view bytes, const std::string& name,
@@ -372,7 +497,7 @@ Result<Graph> parse_model(std::string_view bytes, const std::string& name,
                                      " are read"));
   }
   DataFolder folder("", 0);
-  return guarded(bytes, name, folder);
+  return guarded(bytes, name, folder, options);
 }
 
 }  // namespace kerf::onnx

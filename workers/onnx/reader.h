@@ -1,8 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "core/result.h"
 #include "workers/graph/graph.h"
@@ -15,6 +18,9 @@ struct ReadOptions {
   bool allow_external_data = true;
   /// Bytes of the model and its external data together.
   std::uint64_t max_bytes = 2ULL << 30U;
+  /// Graph inputs that are to be constants, with their values: shapes, axes and trip counts that an
+  /// exporter left open.
+  std::map<std::string, graph::Tensor> constants;
 };
 
 /// Reads an ONNX model (opset 7 to 24) into the canonical form that graph.h describes.
@@ -33,7 +39,24 @@ struct ReadOptions {
 [[nodiscard]] Result<graph::Graph> read_model(const std::string& path,
                                               const ReadOptions& options = {});
 
-/// The same for bytes in memory; external data is refused.
+/// The inputs that a caller has to feed, in order, as the file declares them; the rest of the model
+/// is not looked at.
+///
+/// Errors:   as read_model.
+[[nodiscard]] Result<std::vector<graph::ValueInfo>> read_inputs(const std::string& path,
+                                                                const ReadOptions& options = {});
+
+/// The ops that a file may hold, by name; other domains' as "com.microsoft.Gelu".
+[[nodiscard]] std::set<std::string> readable_ops();
+
+/// Reads one TensorProto ("input_0.pb" in ONNX's own test data). Its type and numbers that aren't
+/// finite stay.
+///
+/// Errors:   as read_model.
+[[nodiscard]] Result<graph::Tensor> read_tensor(const std::string& path,
+                                                std::uint64_t max_bytes = 2ULL << 30U);
+
+/// read_model for bytes in memory; external data is refused.
 [[nodiscard]] Result<graph::Graph> parse_model(std::string_view bytes, const std::string& name,
                                                const ReadOptions& options = {});
 

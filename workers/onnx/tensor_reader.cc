@@ -253,7 +253,8 @@ std::optional<std::size_t> first_not_finite(const Tensor& tensor) {
   return std::nullopt;
 }
 
-Result<Tensor> take_tensor(TensorProto& proto, const std::string& what, DataFolder& folder) {
+Result<Tensor> take_tensor(TensorProto& proto, const std::string& what, DataFolder& folder,
+                           bool as_it_is) {
   const auto dtype = dtype_of(proto.data_type());
   if (!dtype) {
     const bool text = proto.data_type() == TensorProto::STRING;
@@ -305,6 +306,7 @@ Result<Tensor> take_tensor(TensorProto& proto, const std::string& what, DataFold
     KERF_TRY(read_typed(proto, what, *dtype, shape, elements, tensor));
     proto.clear_float_data();
   }
+  if (as_it_is) return tensor;
   KERF_ASSIGN(tensor, narrow(std::move(tensor), what));
   if (const auto bad = first_not_finite(tensor)) {
     if (std::isnan(tensor.as<float>()[*bad])) {

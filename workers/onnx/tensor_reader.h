@@ -30,8 +30,10 @@ namespace kerf::onnx {
 /// Errors:   invalid_argument naming the tensor: dimensions negative, too many or overflowing, data
 ///           that doesn't match them, NaN, an external file that is refused; unimplemented for an
 ///           element type that isn't supported.
+///
+/// `as_it_is`: the type stays the file's, and NaN is data, not a broken weight.
 [[nodiscard]] Result<graph::Tensor> take_tensor(::onnx::TensorProto& proto, const std::string& what,
-                                                DataFolder& folder);
+                                                DataFolder& folder, bool as_it_is = false);
 
 /// Index of the first element of an f32 tensor that isn't finite.
 [[nodiscard]] std::optional<std::size_t> first_not_finite(const graph::Tensor& tensor);

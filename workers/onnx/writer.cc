@@ -105,6 +105,29 @@ Result<void> write_node(const Node& node, ::onnx::NodeProto& proto) {
   return {};
 }
 
+/// Ops, attributes and types that came between opset 18 and 21.
+bool is_newer(const Node& node, graph::shapes::Inference& inference) {
+  const std::string& op = node.op;
+  if (op.starts_with("Bitwise")) return true;
+  if (op == "Pad") return node.text("mode", "constant") == "wrap";
+  if (op == "Resize") {
+    return node.attributes.contains("antialias") ||
+           node.text("coordinate_transformation_mode", "") == "half_pixel_symmetric";
+  }
+  if (op == "AveragePool" || op == "LpPool") {
+    return node.attributes.contains("dilations") ||
+           (op == "LpPool" && node.integer("ceil_mode", 0) != 0);
+  }
+  if (op == "ScatterElements" || op == "ScatterND") {
+    const std::string how = node.text("reduction", "none");
+    return how == "max" || how == "min";
+  }
+  const Value* x = node.has_input(0) ? inference.find(node.inputs[0]) : nullptr;
+  if (op == "GridSample") return x != nullptr && x->shape.size() != 4;
+  if (op == "ReduceMax" || op == "ReduceMin") return x != nullptr && x->dtype == DType::kBool;
+  return false;
+}
+
 /// 21 where something occurs that opset 17 cannot say.
 std::int64_t opset_for(const Graph& graph, graph::shapes::Inference& inference) {
   const auto is_wide = [](DType dtype) {
@@ -116,6 +139,7 @@ std::int64_t opset_for(const Graph& graph, graph::shapes::Inference& inference) 
     if (is_packed(tensor.dtype())) return 21;
   }
   for (const Node& node : graph.nodes) {
+    if (is_newer(node, inference)) return 21;
     if (node.op == "Cast" && node.integer("to", 0) > 20) return 21;
     if (node.op != "QuantizeLinear" && node.op != "DequantizeLinear") continue;
     if (node.integer("block_size", 0) != 0 || node.integer("output_dtype", 0) != 0) return 21;

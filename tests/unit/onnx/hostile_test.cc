@@ -184,7 +184,7 @@ std::vector<Case> models() {
          a->set_type(::onnx::AttributeProto::GRAPH);
          a->mutable_g()->set_name("sub");
        }),
-       "control flow"},
+       "If 'relu': its condition"},
       {"NewlineInName", spoilt([](auto& g) {
          g.mutable_node(1)->set_name("a\nb<script>'; DROP TABLE");
          g.mutable_node(1)->set_op_type("Nope");
