@@ -3,6 +3,7 @@
 # apt, Python packages into virtual environments below build/.
 #   tools/setup.sh build   what a build needs
 #   tools/setup.sh test    and what the tests need beside it
+#   tools/setup.sh bench   or what the engine is compared with
 set -euo pipefail
 cd "$(dirname "$0")/.."
 what=${1:-build}
@@ -49,5 +50,10 @@ venv() {
 }
 mkdir -p build
 venv build/venv tools/requirements-build.txt
-[ "$what" = test ] && venv build/venv-test tools/requirements-test.txt
+[ "$what" = bench ] && venv build/venv-bench tools/requirements-bench.txt
+if [ "$what" = test ]; then
+  venv build/venv-test tools/requirements-test.txt
+  tools/onnx_node_tests.sh build/venv-test/bin/python ||
+    echo "setup: no data for the tests of single operators, which will be skipped" >&2
+fi
 exit 0
