@@ -91,6 +91,15 @@ Result<void> cast(Canonicalizer& c, Node node) {
   return c.emit(std::move(node));
 }
 
+Result<void> eye_like(Canonicalizer& c, Node node) {
+  if (const std::int64_t code = node.integer("dtype", 0); code != 0) {
+    const auto wanted = dtype_of(static_cast<std::int32_t>(code));
+    if (!wanted) return node_unsupported(node, "dtype " + std::to_string(code) + " is not supported");
+    node.attributes["dtype"] = static_cast<std::int64_t>(code_of(canonical_dtype(*wanted)));
+  }
+  return c.emit(std::move(node));
+}
+
 Result<void> cast_like(Canonicalizer& c, Node node) {
   KERF_ASSIGN(const graph::shapes::Value* like, c.input(node, 1));
   node.op = "Cast";
@@ -141,6 +150,7 @@ void add_identity_rules(CanonicalRules& rules) {
   rules["Dropout"] = dropout;
   rules["Cast"] = cast;
   rules["CastLike"] = cast_like;
+  rules["EyeLike"] = eye_like;
   rules["Swish"] = swish;
   rules["com.microsoft.Gelu"] = microsoft_gelu;
 }

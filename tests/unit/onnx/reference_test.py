@@ -36,7 +36,8 @@ globalmaxpool greater group_normalization hardmax hardsigmoid hardswish identity
 leakyrelu less log logsoftmax lrn matmul matmulinteger max maxpool mean min mish mod_ mul neg not onehot
 or_ pow prelu qlinearconv qlinearmatmul quantizelinear range reciprocal reduce_ relu reshape resize
 round selu shape sigmoid sign slice softmax softplus softsign spacetodepth split sqrt squeeze sub sum
-swish tanh thresholdedrelu tile top_k transpose tril triu unsqueeze where xor""".split()
+affine_grid bitshift bitwise blackman center_crop_pad col2im dft einsum eyelike gridsample gru hamming hann if
+lstm maxunpool melweight reversesequence rnn roialign scan9 scatter simple_rnn stft swish tanh thresholdedrelu tile top_k transpose tril triu unsqueeze where xor""".split()
 NEWEST = 24
 
 
@@ -132,7 +133,7 @@ def node_tests(convert, folder):
             text = str(error).replace("\n", " ")
             # Types that the runtime doesn't implement, and rules that changed after opset 17.
             if ("NOT_IMPLEMENTED" in text or "ConvInteger" in text or "fmod" in text or "_ceil_" in name
-                    or "Unrecognized attribute: mode" in text):
+                    or "Unrecognized attribute: mode" in text or "layout_ == 0" in text):
                 skipped += 1
             else:
                 failures.append(f"{name}: {text[:300]}")

@@ -217,6 +217,55 @@ TEST(Writer, OpsThatOpset17LacksAreSpelledOut) {
   EXPECT_EQ(again->outputs[0].shape, (Shape{-1, 4, 2, 2}));
 }
 
+TEST(Writer, RmsNormalizationIsSpelledOutInBothOpsets) {
+  for (const bool newer : {false, true}) {
+    ModelBuilder builder(23);
+    builder.input("x", {-1, 4, 3}).floats("s", {3});
+    builder.node("RMSNormalization", {"x", "s"}, {newer ? "z" : "y"}, "rms");
+    if (newer) {
+      builder.integers("pads", {6}, {0, 0, 1, 0, 0, 1});
+      builder.node("Pad", {"z", "pads"}, {"y"}).set("mode", "wrap");
+    }
+    const Graph g = must_read(builder.output("y"));
+    const auto model = proto_of(g);
+    EXPECT_EQ(model.opset_import(0).version(), newer ? 21 : 17);
+    for (const auto& node : model.graph().node()) EXPECT_NE(node.op_type(), "RMSNormalization");
+    const auto again = onnx::parse_model(model.SerializeAsString(), "again");
+    ASSERT_TRUE(again.has_value()) << again.error().message;
+    EXPECT_EQ(again->outputs[0].shape, newer ? (Shape{-1, 4, 5}) : (Shape{-1, 4, 3}));
+  }
+}
+
+TEST(Writer, ModesAndAttributesThatCameAfterOpset17AskForANewerOne) {
+  const auto version = [](const ModelBuilder& builder) {
+    return proto_of(must_read(builder)).opset_import(0).version();
+  };
+  const auto resize = [](const char* attribute) {
+    ModelBuilder builder(19);
+    builder.input("x", {1, 1, 4, 4}).floats("f", {4}, {1, 1, 0.5F, 0.5F});
+    builder.node("Resize", {"x", "", "f"}, {"y"}).set("mode", "linear");
+    if (*attribute != '\0') builder.set(attribute, 1);
+    return builder.output("y");
+  };
+  EXPECT_EQ(version(resize("")), 17);
+  EXPECT_EQ(version(resize("antialias")), 21);
+  EXPECT_EQ(version(ModelBuilder(20)
+                        .input("x", {1, 1, 4, 4})
+                        .node("AveragePool", {"x"}, {"y"})
+                        .set("kernel_shape", {2, 2})
+                        .set("dilations", {2, 2})
+                        .output("y")),
+            21);
+  const auto model = proto_of(must_read(ModelBuilder(20)
+                                            .input("x", {1, 1, 4, 4})
+                                            .input("g", {1, 2, 2, 2})
+                                            .node("GridSample", {"x", "g"}, {"y"})
+                                            .set("mode", "cubic")
+                                            .output("y")));
+  EXPECT_EQ(model.opset_import(0).version(), 17);
+  EXPECT_EQ(model.graph().node(0).attribute(0).s(), "bicubic");
+}
+
 TEST(Writer, FileIsWholeOrUntouched) {
   const TemporaryFolder folder;
   const std::string path = folder.write("m.onnx", "what was there before");

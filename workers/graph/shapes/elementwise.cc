@@ -218,6 +218,9 @@ Result<void> bitwise(Call& call) {
     const std::string direction = call.node.text("direction", "");
     if (direction != "LEFT" && direction != "RIGHT")
       return call.fail("direction must be LEFT or RIGHT");
+    const DType dtype = call.dtype(0);
+    if (dtype != DType::kU8 && dtype != DType::kU16 && dtype != DType::kU32 && dtype != DType::kU64)
+      return call.fail("inputs must be unsigned integers");
   }
   return binary_as(call, std::nullopt);
 }

@@ -92,6 +92,8 @@ Result<void> dft(Call& call) {
   KERF_TRY(call.want_rank(0, 2, kMaxRank));
   KERF_ASSIGN(const std::int64_t axis, call.axis(call.node.integer("axis", 1), call.rank(0)));
   if (axis + 1 == call.rank(0)) return call.fail("axis must not be the last one");
+  if (call.node.integer("inverse", 0) != 0 && call.node.integer("onesided", 0) != 0)
+    return call.fail("an inverse transform of half a spectrum is not supported");
   Shape out = call.shape(0);
   std::int64_t& length = out[static_cast<std::size_t>(axis)];
   if (call.has(1)) {
