@@ -44,10 +44,39 @@ std::shared_ptr<const Graph> renamed(const Graph& inner, const Names& names) {
   return copy;
 }
 
+/// What one more copy of a body costs, in nodes: long lists and names of a node count as several.
+std::size_t weight(const Graph& body) {
+  constexpr std::size_t kElements = 16;
+  constexpr std::size_t kCharacters = 128;
+  std::size_t sum = 1 + body.initializers.size() + body.inputs.size() + body.outputs.size();
+  for (const Node& node : body.nodes) {
+    std::size_t characters = node.name.size();
+    for (const std::string& input : node.inputs) characters += input.size() + 1;
+    for (const std::string& output : node.outputs) characters += output.size() + 1;
+    std::size_t elements = 0;
+    for (const auto& [name, attribute] : node.attributes) {
+      characters += name.size();
+      if (const auto* inner = std::get_if<std::shared_ptr<const Graph>>(&attribute)) {
+        sum += weight(**inner);
+      } else if (const auto* text = std::get_if<std::string>(&attribute)) {
+        characters += text->size();
+      } else if (const auto* integers = std::get_if<std::vector<std::int64_t>>(&attribute)) {
+        elements += integers->size();
+      } else if (const auto* floats = std::get_if<std::vector<float>>(&attribute)) {
+        elements += floats->size();
+      } else if (const auto* texts = std::get_if<std::vector<std::string>>(&attribute)) {
+        for (const std::string& one : *texts) characters += one.size() + 1;
+      }
+    }
+    sum += 1 + elements / kElements + characters / kCharacters;
+  }
+  return sum;
+}
+
 /// Appends the nodes of `body`. `names` says what its inputs are outside, and afterwards what
 /// everything inside is called outside.
 Result<void> expand(Canonicalizer& c, const Node& owner, const Graph& body, Names& names) {
-  KERF_TRY(c.count_expanded(owner, body.nodes.size() + body.initializers.size() + 1));
+  KERF_TRY(c.count_expanded(owner, weight(body)));
   for (const auto& [name, tensor] : body.initializers) {
     names[name] = c.constant(owner, name, tensor);
   }

@@ -93,6 +93,27 @@ TEST(Control, NestedLoopsShareOneBound) {
   EXPECT_EQ(count(g, "Add"), 16);
 }
 
+TEST(Control, WhatABodyHoldsIsBoundedByItsSizeTimesItsSteps) {
+  // A loop inside that never runs is copied all the same, and so are long lists.
+  ModelBuilder idle = adding_body();
+  for (int i = 0; i < 1000; ++i) idle.node("Relu", {"state"}, {"r" + std::to_string(i)});
+  ModelBuilder outer = adding_body();
+  outer.integers("never", {}, {0});
+  outer.node("Loop", {"never", "", "x"}, {"idle_last"}, "idle");
+  set_body(outer, "body", idle);
+  ModelBuilder listed = adding_body();
+  auto* list = listed.model.mutable_graph()->mutable_node(0)->add_attribute();
+  list->set_name("kerf");
+  list->set_type(::onnx::AttributeProto::INTS);
+  for (int i = 0; i < 100000; ++i) list->add_ints(i);
+  for (const ModelBuilder& body : {outer, listed}) {
+    const auto refused = loop_model(1000, body).read();
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_THAT(refused.error().message, HasSubstr("unrolled it has more than"));
+    EXPECT_TRUE(loop_model(3, body).read().has_value());
+  }
+}
+
 TEST(Control, LoopWhoseTripCountIsDataIsRefusedWithTheWayOut) {
   ModelBuilder model(16);
   model.input("x", {2}).input("trips", {}, 7);
