@@ -213,8 +213,7 @@ class Scanner {
     if (kind == Kind::kGraph && ++graphs > kMaxGraphDepth) {
       return unimplemented(
           "graphs are nested more than " + std::to_string(kMaxGraphDepth) +
-          " deep; control flow (If, Loop, Scan) is not supported, export the model "
-          "without it");
+          " deep; export the model with fewer If, Loop and Scan inside each other");
     }
     if (kind == Kind::kNode && ++nodes_ > kMaxNodes) {
       return invalid_argument("the model has more than " + std::to_string(kMaxNodes) +
