@@ -88,6 +88,8 @@ function(kerf_test name)
     KERF_SOURCE_DIR="${CMAKE_SOURCE_DIR}" KERF_BINARY_DIR="${CMAKE_BINARY_DIR}"
     KERF_PROGRAM="${CMAKE_BINARY_DIR}/bin/kerf")
   target_compile_options(tests_${name} PRIVATE $<$<CONFIG:Release>:-O1>)
+  # A few files at a time: half of what a test costs to compile is templates that its neighbours use too.
+  set_target_properties(tests_${name} PROPERTIES UNITY_BUILD ${KERF_PRECOMPILE} UNITY_BUILD_BATCH_SIZE 4)
   kerf_precompile(tests_${name} kerf_precompiled_tests <gmock/gmock.h> <gtest/gtest.h>)
   gtest_discover_tests(tests_${name} TEST_PREFIX "${name}." PROPERTIES TIMEOUT ${TEST_TIMEOUT}
                        DISCOVERY_TIMEOUT 60)

@@ -8,18 +8,6 @@ namespace {
 
 using Ints = std::vector<std::int64_t>;
 
-std::vector<Tensor> eval(const std::string& op, const std::vector<Tensor>& inputs, std::map<std::string, Attribute> attributes = {}, std::size_t outputs = 1) {
-  Node node;
-  node.op = op;
-  node.name = "node";
-  for (std::size_t i = 0; i < inputs.size(); ++i) node.inputs.push_back(inputs[i].raw() == nullptr ? "" : "in" + std::to_string(i));
-  for (std::size_t i = 0; i < outputs; ++i) node.outputs.push_back("out" + std::to_string(i));
-  node.attributes = std::move(attributes);
-  auto result = evaluate(node, inputs);
-  EXPECT_TRUE(result.has_value()) << (result.has_value() ? "" : result.error().message);
-  return result.has_value() ? *result : std::vector<Tensor>(outputs);
-}
-
 std::vector<float> floats(const std::vector<Tensor>& tensors) { return tensors[0].to_floats(); }
 
 Tensor counting(const Shape& shape) {

@@ -140,6 +140,19 @@ Ran expect_like_reference(const Graph& graph, const std::vector<Tensor>& inputs,
   return ran;
 }
 
+std::vector<Tensor> eval(const std::string& op, const std::vector<Tensor>& inputs,
+                         std::map<std::string, Attribute> attributes, std::size_t outputs) {
+  Node node;
+  node.op = op;
+  node.name = "node";
+  for (std::size_t i = 0; i < inputs.size(); ++i) node.inputs.push_back(inputs[i].raw() == nullptr ? "" : "in" + std::to_string(i));
+  for (std::size_t i = 0; i < outputs; ++i) node.outputs.push_back("out" + std::to_string(i));
+  node.attributes = std::move(attributes);
+  auto result = evaluate(node, inputs);
+  EXPECT_TRUE(result.has_value()) << (result.has_value() ? "" : result.error().message);
+  return result.has_value() ? *result : std::vector<Tensor>(outputs);
+}
+
 const StepInfo* layer_step(const Ran& ran, const std::string& op) {
   for (const StepInfo& step : ran.steps) {
     if (step.is_layer && step.op == op) return &step;

@@ -82,6 +82,10 @@ inline float sum_tolerance(std::int64_t depth) {
   return 1.2e-7F * 8.0F * std::sqrt(static_cast<float>(depth < 1 ? 1 : depth));
 }
 
+/// One op by its reference kernel; an empty tensor stands for an input that is left out.
+std::vector<Tensor> eval(const std::string& op, const std::vector<Tensor>& inputs,
+                         std::map<std::string, Attribute> attributes = {}, std::size_t outputs = 1);
+
 const StepInfo* layer_step(const Ran& ran, const std::string& op);
 std::int64_t count_steps(const Ran& ran, const std::string& op);
 

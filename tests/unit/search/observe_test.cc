@@ -12,7 +12,7 @@ using testing::DoubleEq;
 using testing::ElementsAre;
 using testing::IsEmpty;
 
-StudyDefinition study() {
+StudyDefinition two_objectives() {
   auto parsed = StudyDefinition::parse(Json::parse(R"({
     "model": "m.onnx", "data": "d.npz",
     "objectives": [{"metric": "accuracy"}, {"metric": "latency_p50_us"}],
@@ -28,20 +28,20 @@ Json measurement() {
 }
 
 TEST(Observe, ReadsObjectivesInOrderAndBoundsAsDistances) {
-  const Outcome outcome = observe(study(), measurement());
+  const Outcome outcome = observe(two_objectives(), measurement());
   EXPECT_TRUE(outcome.complete());
   EXPECT_THAT(outcome.objectives, ElementsAre(0.97, 50));
   EXPECT_THAT(outcome.constraints, ElementsAre(DoubleEq(-0.01), DoubleEq(-600), DoubleEq(-390)));
   EXPECT_THAT(outcome.intervals, ElementsAre(std::array{0.96, 0.98}, std::array{49.0, 52.0}));
-  EXPECT_EQ(bound_count(study()), 3);
-  EXPECT_THAT(directions_of(study()), ElementsAre(Direction::kMaximize, Direction::kMinimize));
+  EXPECT_EQ(bound_count(two_objectives()), 3);
+  EXPECT_THAT(directions_of(two_objectives()), ElementsAre(Direction::kMaximize, Direction::kMinimize));
 }
 
 TEST(Observe, NamesEachMissingMetricOnce) {
   Json lacking = measurement();
   lacking.erase("storage_bytes");
   lacking["accuracy"] = nullptr;
-  const Outcome outcome = observe(study(), lacking);
+  const Outcome outcome = observe(two_objectives(), lacking);
   EXPECT_FALSE(outcome.complete());
   EXPECT_THAT(outcome.missing, ElementsAre("accuracy", "storage_bytes"));
   EXPECT_TRUE(std::isnan(outcome.objectives[0]));
@@ -54,9 +54,9 @@ TEST(Observe, CompleteTrialWithoutAMetricIsToldAsFailed) {
   trial.choices = {1, 2};
   trial.state = TrialState::kComplete;
   trial.measurement = measurement();
-  EXPECT_EQ(observation_of(study(), trial).state, TrialState::kComplete);
+  EXPECT_EQ(observation_of(two_objectives(), trial).state, TrialState::kComplete);
   trial.measurement.erase("accuracy_drop");
-  const Observation observation = observation_of(study(), trial);
+  const Observation observation = observation_of(two_objectives(), trial);
   EXPECT_EQ(observation.state, TrialState::kFailed);
   EXPECT_THAT(observation.objectives, IsEmpty());
   EXPECT_EQ(observation.number, 4);
@@ -64,7 +64,7 @@ TEST(Observe, CompleteTrialWithoutAMetricIsToldAsFailed) {
 }
 
 TEST(Observe, MeasurementThatIsNoObjectIsMissingEverything) {
-  EXPECT_THAT(observe(study(), Json()).missing,
+  EXPECT_THAT(observe(two_objectives(), Json()).missing,
               ElementsAre("accuracy", "latency_p50_us", "accuracy_drop", "storage_bytes"));
 }
 
@@ -72,7 +72,7 @@ TEST(Observe, IntervalThatIsNoneIsTheValueItself) {
   Json odd = measurement();
   odd["accuracy_ci95"] = "wide";
   odd.erase("latency_ci95_us");
-  EXPECT_THAT(observe(study(), odd).intervals,
+  EXPECT_THAT(observe(two_objectives(), odd).intervals,
               ElementsAre(std::array{0.97, 0.97}, std::array{50.0, 50.0}));
 }
 
