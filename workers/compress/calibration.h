@@ -8,6 +8,7 @@
 
 #include "core/result.h"
 #include "workers/compress/histogram.h"
+#include "workers/compress/training_samples.h"
 #include "workers/graph/graph.h"
 #include "workers/graph/tensor.h"
 
@@ -28,6 +29,12 @@ class Calibration {
   Calibration(const PreparedModel& model, std::vector<graph::Tensor> inputs, int threads);
 
   [[nodiscard]] std::int64_t samples() const { return samples_; }
+  [[nodiscard]] const std::vector<graph::Tensor>& inputs() const { return inputs_; }
+  [[nodiscard]] int threads() const { return threads_; }
+
+  /// What the samples are known to be, where the data says so; empty otherwise.
+  void set_labels(Labels labels) { labels_ = std::move(labels); }
+  [[nodiscard]] const Labels& labels() const { return labels_; }
 
   /// Statistics of `values` in `graph`, an f32 graph with the model's inputs.
   ///
@@ -55,6 +62,7 @@ class Calibration {
                                      const std::vector<std::string>& values, Variant& variant);
 
   std::vector<graph::Tensor> inputs_;
+  Labels labels_;
   std::int64_t samples_ = 0;
   int threads_ = 1;
   std::list<Variant> variants_;  // most recently used first; the model's own is never dropped

@@ -6,6 +6,7 @@
 #include "workers/compress/activation_ranges.h"
 #include "workers/compress/bf16.h"
 #include "workers/compress/bias_correction.h"
+#include "workers/compress/distill.h"
 #include "workers/compress/insert_qdq.h"
 #include "workers/compress/layer.h"
 #include "workers/compress/plan_resolution.h"
@@ -60,6 +61,15 @@ Result<void> prune_single_weights(const ResolvedPlan& plan, Graph& graph) {
   return {};
 }
 
+Result<QuantizedWeights> round_layer(const LayerPlan& layer, const Node& node,
+                                     const Tensor& weights) {
+  auto quantized =
+      quantize_weights(weights, output_channel_axis(node),
+                       {layer.weight_bits, layer.granularity == "channel", layer.weight_range});
+  if (!quantized.has_value()) return with_context("layer '" + node.name + "'", quantized.error());
+  return quantized;
+}
+
 Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& plan, Graph& graph,
                                                             WeightChanges& changes) {
   std::map<std::string, QuantizedLayer> out;
@@ -71,12 +81,11 @@ Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& 
     const Node* node = find_node(graph, name);
     if (node == nullptr) return internal_error("layer '" + name + "' is gone");
     const Tensor& weights = graph.initializers.at(node->inputs[1]);
-    const std::size_t axis = output_channel_axis(*node);
-    auto quantized = quantize_weights(
-        weights, axis, {layer.weight_bits, layer.granularity == "channel", layer.weight_range});
-    if (!quantized.has_value()) return with_context("layer '" + name + "'", quantized.error());
-    if (plan.bias_correction) changes[name] = {weights, dequantize(*quantized, axis)};
-    out[name] = {std::move(*quantized), layer.weight_bits, layer.activation_bits == 8};
+    KERF_ASSIGN(QuantizedWeights quantized, round_layer(layer, *node, weights));
+    if (plan.bias_correction) {
+      changes[name] = {weights, dequantize(quantized, output_channel_axis(*node))};
+    }
+    out[name] = {std::move(quantized), layer.weight_bits, layer.activation_bits == 8};
   }
   return out;
 }
@@ -85,6 +94,7 @@ Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& 
 /// for different ranges, the first in the model's order is heard: there is one pair a value.
 Result<std::map<std::string, ActivationRange>> choose_ranges(const ResolvedPlan& plan,
                                                              const Graph& graph,
+                                                             const std::string& variant,
                                                              Calibration& calibration) {
   std::map<std::string, const LayerPlan*> wanted;
   std::vector<std::string> values;
@@ -93,11 +103,38 @@ Result<std::map<std::string, ActivationRange>> choose_ranges(const ResolvedPlan&
     const std::string& value = find_node(graph, name)->inputs[0];
     if (wanted.try_emplace(value, &layer).second) values.push_back(value);
   }
-  KERF_ASSIGN(auto statistics, calibration.statistics(graph, plan.variant(), values));
+  KERF_ASSIGN(auto statistics, calibration.statistics(graph, variant, values));
   std::map<std::string, ActivationRange> out;
   for (const auto& [value, layer] : wanted) {
     out[value] = choose_range(*statistics.at(value), layer->range, layer->symmetric);
   }
+  return out;
+}
+
+/// The name of a distilled model's activation statistics. They are never kept: where the time ran out,
+/// the same plan gives other weights.
+constexpr const char* kDistilled = "distilled";
+
+/// The graph with the rounding of activations that it will run with, and weights as they are.
+Result<Graph> round_activations(const ResolvedPlan& plan, const Graph& graph,
+                                const std::map<std::string, ActivationRange>& ranges) {
+  std::map<std::string, QuantizedLayer> integer_layers;
+  for (const auto& [name, layer] : plan.layers) {
+    if (!layer.runs_as_integers()) continue;
+    const Node& node = *find_node(graph, name);
+    KERF_ASSIGN(QuantizedWeights weights, round_layer(layer, node, graph.initializers.at(node.inputs[1])));
+    integer_layers[name] = {std::move(weights), layer.weight_bits, true};
+  }
+  KERF_ASSIGN(Graph out, insert_qdq(graph, integer_layers, ranges));
+  for (const auto& [name, layer] : plan.layers) {
+    Node* node = find_node(out, name);
+    if (node == nullptr) return internal_error("layer '" + name + "' is gone");
+    if (layer.weight_bits == 16) node->attributes["kerf_precision"] = std::string("bf16");
+    const std::string& weights = find_node(graph, name)->inputs[1];
+    node->inputs[1] = weights;
+    out.initializers[weights] = graph.initializers.at(weights);
+  }
+  out.remove_dead();
   return out;
 }
 
@@ -155,6 +192,45 @@ Result<void> correct_biases(const PreparedModel& model, const std::vector<bool>&
   return {};
 }
 
+/// Trains the pruned model with its rounding in place, and gives it its best weights.
+Result<void> distill_student(const PreparedModel& model, const ResolvedPlan& plan,
+                             const Calibration& calibration, const Watch& watch, Graph& pruned,
+                             std::vector<std::string>& notes) {
+  DistillTask task;
+  task.teacher = &model.graph;
+  task.student = pruned;
+  task.inputs = calibration.inputs();
+  task.labels = calibration.labels();
+  task.spec = *plan.distill;
+  task.threads = calibration.threads();
+  task.watch = watch;
+  std::map<std::string, LayerPlan> layers(plan.layers.begin(), plan.layers.end());
+  bool rounds_activations = false;
+  for (const auto& [name, layer] : layers) {
+    if (layer.weight_bits <= 16) task.rounded_layers.insert(name);
+    if (plan.prunes_single_weights(layer)) task.masked_layers.insert(name);
+    rounds_activations = rounds_activations || layer.weight_bits == 16 || layer.runs_as_integers();
+  }
+  task.rounded = [&](const std::string& name, const Tensor& weights) -> Result<Tensor> {
+    const LayerPlan& layer = layers.at(name);
+    if (layer.weight_bits == 16) return round_to_bf16(weights);
+    const Node& node = *find_node(pruned, name);
+    KERF_ASSIGN(const QuantizedWeights quantized, round_layer(layer, node, weights));
+    return dequantize(quantized, output_channel_axis(node));
+  };
+  if (rounds_activations) {
+    task.with_rounded_activations = [&](const Graph& student) -> Result<Graph> {
+      Calibration fresh(model, calibration.inputs(), calibration.threads());
+      KERF_ASSIGN(const auto ranges, choose_ranges(plan, student, kDistilled, fresh));
+      return round_activations(plan, student, ranges);
+    };
+  }
+  KERF_ASSIGN(Distilled distilled, distill(std::move(task)));
+  pruned = std::move(distilled.graph);
+  notes.insert(notes.end(), distilled.notes.begin(), distilled.notes.end());
+  return {};
+}
+
 /// The DequantizeLinear that produces a value; null where another op does.
 const Node* dequantizer(const Graph& graph, const std::string& value) {
   const Node* source = graph.producer(value);
@@ -206,11 +282,12 @@ void report(const PreparedModel& model, const ResolvedPlan& plan, CompressedMode
 
 bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan) {
   const auto resolved = resolve_plan(model, plan);
-  return resolved.has_value() && (resolved->needs_ranges() || resolved->corrects_biases());
+  return resolved.has_value() &&
+         (resolved->needs_ranges() || resolved->corrects_biases() || resolved->distills());
 }
 
 Result<CompressedModel> compress(const PreparedModel& model, const CompressionPlan& plan,
-                                 Calibration* calibration) {
+                                 Calibration* calibration, const Watch& watch) {
   CompressedModel out;
   Phases phases(out.phase_ms);
   KERF_ASSIGN(const ResolvedPlan resolved, resolve_plan(model, plan));
@@ -219,6 +296,9 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   }
   if (calibration == nullptr && resolved.corrects_biases()) {
     return invalid_argument("plan.global.recovery: \"bias_correction\" needs --calibration");
+  }
+  if (calibration == nullptr && resolved.distills()) {
+    return invalid_argument("plan.global.recovery: \"distill\" needs --calibration");
   }
 
   std::vector<bool> keep = choose_channels(model.graph, model.channels, resolved.channels);
@@ -238,6 +318,20 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
     phases.end("recovery");
   }
 
+  std::optional<Calibration> of_distilled;
+  if (resolved.distills()) {
+    if (resolved.corrects_biases()) {
+      // Training starts from biases that make up for the rounding, and nothing is corrected after it.
+      Graph start = pruned;
+      WeightChanges changes;
+      KERF_TRY(round_weights(resolved, start, changes));
+      KERF_TRY(correct_biases(model, keep, changes, *calibration, pruned));
+    }
+    KERF_TRY(distill_student(model, resolved, *calibration, watch, pruned, out.warnings));
+    of_distilled.emplace(model, calibration->inputs(), calibration->threads());
+    phases.end("recovery");
+  }
+
   Graph rounded = pruned;
   WeightChanges rounding;
   KERF_ASSIGN(auto layers, round_weights(resolved, rounded, rounding));
@@ -245,18 +339,20 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
 
   std::map<std::string, ActivationRange> ranges;
   if (resolved.needs_ranges()) {
-    KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, *calibration));
+    KERF_ASSIGN(ranges, of_distilled
+                            ? choose_ranges(resolved, pruned, kDistilled, *of_distilled)
+                            : choose_ranges(resolved, pruned, resolved.variant(), *calibration));
   }
   phases.end("calibration");
 
   KERF_ASSIGN(out.graph, insert_qdq(rounded, layers, ranges));
   phases.end("qdq");
 
-  if (resolved.corrects_biases()) {
+  if (resolved.corrects_biases() && !of_distilled) {
     KERF_TRY(correct_biases(model, keep, rounding, *calibration, out.graph));
     phases.end("recovery");
-    out.recovery_seconds = out.phase_ms["recovery"] / 1000;
   }
+  if (out.phase_ms.contains("recovery")) out.recovery_seconds = out.phase_ms["recovery"] / 1000;
   report(model, resolved, out);
   phases.end("size");
   return out;

@@ -158,6 +158,12 @@ bool ResolvedPlan::corrects_biases() const {
                                   [](const auto& layer) { return layer.second.weight_bits <= 8; }));
 }
 
+bool ResolvedPlan::distills() const {
+  return distill && (prunes() || std::any_of(layers.begin(), layers.end(), [](const auto& layer) {
+           return layer.second.weight_bits < 32;
+         }));
+}
+
 std::string ResolvedPlan::variant() const {
   if (!prunes()) return {};
   Json out = Json::object();
@@ -179,10 +185,19 @@ Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionP
   if (plan.equalize()) return not_available("plan.global.equalize", "true", "false");
   ResolvedPlan out;
   for (const std::string& step : plan.recovery()) {
-    if (step != "bias_correction") {
-      return not_available("plan.global.recovery", quoted(step), "\"none\", \"bias_correction\"");
+    if (out.distill) {
+      return invalid_argument("plan.global.recovery: " + quoted(step) +
+                              " after \"distill\"; expected \"distill\" last: it trains the rounded "
+                              "model, what is corrected later would be taken off twice");
     }
-    out.bias_correction = true;
+    if (step == "distill") {
+      out.distill = plan.distill();
+    } else if (step == "bias_correction") {
+      out.bias_correction = true;
+    } else {
+      return not_available("plan.global.recovery", quoted(step),
+                           "\"none\", \"bias_correction\", \"distill\"");
+    }
   }
   const Where where(plan);
   for (const LayerInfo& info : model.info.layers) {

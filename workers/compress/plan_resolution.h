@@ -18,9 +18,11 @@ struct ResolvedPlan {
   std::map<std::string, ChannelPruning> channels;         ///< By group.
   std::optional<double> global_channels;                  ///< One ratio for all other groups.
   bool bias_correction = false;
+  std::optional<DistillSpec> distill;                     ///< Wanted as the last recovery.
 
   [[nodiscard]] bool needs_ranges() const;     ///< Some layer runs on integers.
   [[nodiscard]] bool corrects_biases() const;  ///< Some layer's weights change and it is wanted.
+  [[nodiscard]] bool distills() const;         ///< It is wanted, and something was compressed.
   [[nodiscard]] bool prunes_single_weights(const LayerPlan& layer) const;
 
   [[nodiscard]] bool prunes() const;  ///< Channels or single weights go somewhere.

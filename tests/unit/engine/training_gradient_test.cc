@@ -261,7 +261,7 @@ TEST(TrainingGradient, Broadcasting) {
   // Squeeze and excitation: [n, c, 1, 1] over [n, c, h, w].
   std::string gate = b.node("GlobalAveragePool", {image.x});
   gate = conv(b, image.random, gate, {3, 5, 1, 1});
-  gate = b.node("Sigmoid", {conv(b, image.random, b.node("Relu", {gate}), {5, 3, 1, 1})});
+  gate = b.node("Sigmoid", {conv(b, image.random, b.node("Tanh", {gate}), {5, 3, 1, 1})});
   std::string y = b.node("Mul", {image.x, gate});
   // A bias a channel, a scalar, one over the last axis alone.
   y = b.node("Add", {y, b.constant(image.random.f32({5, 1, 1}))});
