@@ -194,11 +194,17 @@ Result<void> correct_biases(const PreparedModel& model, const std::vector<bool>&
 
 /// Trains the pruned model with its rounding in place, and gives it its best weights.
 Result<void> distill_student(const PreparedModel& model, const ResolvedPlan& plan,
-                             const Calibration& calibration, const Watch& watch, Graph& pruned,
+                             const std::vector<bool>& keep, const Calibration& calibration, const Watch& watch, Graph& pruned,
                              std::vector<std::string>& notes) {
   DistillTask task;
   task.teacher = &model.graph;
   task.student = pruned;
+  for (const auto& [layer, channels] : model.channels.outputs) {
+    auto& kept = task.kept_channels[find_node(model.graph, layer)->outputs[0]];
+    for (std::size_t i = 0; i < channels.size(); ++i) {
+      if (keep[static_cast<std::size_t>(channels[i])]) kept.push_back(static_cast<std::int64_t>(i));
+    }
+  }
   task.inputs = calibration.inputs();
   task.labels = calibration.labels();
   task.spec = *plan.distill;
@@ -327,7 +333,7 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
       KERF_TRY(round_weights(resolved, start, changes));
       KERF_TRY(correct_biases(model, keep, changes, *calibration, pruned));
     }
-    KERF_TRY(distill_student(model, resolved, *calibration, watch, pruned, out.warnings));
+    KERF_TRY(distill_student(model, resolved, keep, *calibration, watch, pruned, out.warnings));
     of_distilled.emplace(model, calibration->inputs(), calibration->threads());
     phases.end("recovery");
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -18,6 +19,8 @@ namespace kerf::compress {
 struct DistillTask {
   const graph::Graph* teacher = nullptr;  ///< The f32 model.
   graph::Graph student;                   ///< f32, pruned; not rounded.
+  /// Output of a layer that lost channels -> which of the teacher's it has, in its order.
+  std::map<std::string, std::vector<std::int64_t>> kept_channels;
   std::vector<graph::Tensor> inputs;      ///< Of the calibration set, in the order of graph.inputs.
   Labels labels;
 
@@ -55,10 +58,14 @@ struct Distilled {
 ///           without, by that measure.
 /// Loss:     class_loss() with the labels' share of 0.3 where the set has classes, and of 0 where it
 ///           has no labels; value_loss() for regression targets, for maps, and for further outputs.
-///           A Softmax or Sigmoid at the end is left out of both models.
+///           A Softmax or Sigmoid at the end is left out of both models. In training, 100 times the
+///           mean value_loss() of up to eight values inside both models, of the channels that are left
+///           (sums of branches after their activation, else outputs of activations) is added: few
+///           samples say more there than at the output.
+/// Samples:  pictures are moved by up to an eighth of their extent, for teacher and student alike.
 /// Rounding: weights are rounded as they will be stored in each step, and the gradient goes to the
 ///           unrounded ones (straight through); activations as Trainer does it.
-/// Steps:    batches of 32, in an order that the seed decides; adam or sgd; a learning rate that
+/// Steps:    batches of 32 (fewer where values and gradients would take more than 1 GiB), in an order that the seed decides; adam or sgd; a learning rate that
 ///           rises over half an epoch and falls along a cosine over spec.epochs. spec.seconds ends
 ///           training early, which is noted: only then the result depends on the machine's speed.
 /// Diverged: a loss that is not finite puts the best weights back and halves the learning rate; the
@@ -67,7 +74,7 @@ struct Distilled {
 ///           mixes samples; cancelled.
 /// Source:   Hinton et al. 2015, arXiv:1503.02531; Jacob et al. 2018, arXiv:1712.05877 (training
 ///           with rounding in the forward pass); Beyer et al. 2022, arXiv:2106.05237 (teacher and
-///           student see the same varied samples).
+///           student see the same varied samples); Romero et al. 2015, arXiv:1412.6550 (values inside).
 [[nodiscard]] Result<Distilled> distill(DistillTask task);
 
 }  // namespace kerf::compress

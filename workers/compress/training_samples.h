@@ -30,13 +30,6 @@ class Dice {
   std::mt19937_64 engine_;
 };
 
-/// How samples are varied, so that few of them last longer.
-struct Augmentation {
-  std::int64_t shift = 0;  ///< Pictures move by up to so many pixels each way; edges are repeated.
-  bool flip = false;       ///< Half of the pictures are mirrored.
-  double mix = 0;          ///< Share of the samples that are blended with another one.
-};
-
 /// Which axes of a sample's array hold a picture: [c, h, w] or [h, w, c] with at most 4 channels and
 /// 16 pixels or more each way.
 struct PictureAxes {
@@ -44,18 +37,13 @@ struct PictureAxes {
 };
 [[nodiscard]] std::optional<PictureAxes> picture_axes(const graph::Shape& shape);
 
-/// The second sample of a blend, and its part; part 0 where there is none.
-struct Blend {
-  std::int64_t with = 0;
-  float part = 0;
-};
-
-/// Copies samples into a batch, varied.
+/// Copies samples into a batch.
 ///
 /// Shapes:   `inputs`: f32, one a graph input, samples along axis 0; `to`: a batch of each.
-/// Returns:  the blend of each place of the batch.
-std::vector<Blend> assemble(const std::vector<graph::Tensor>& inputs,
-                            std::span<const std::int64_t> samples, const Augmentation& how,
-                            Dice& dice, const std::vector<std::span<float>>& to);
+/// Maths:    pictures (see picture_axes) move by up to `shift` times their lesser extent each way,
+///           rows and columns by numbers that `dice` draws; what comes in from outside repeats the
+///           edge. Other inputs are copied as they are.
+void assemble(const std::vector<graph::Tensor>& inputs, std::span<const std::int64_t> samples,
+              double shift, Dice& dice, const std::vector<std::span<float>>& to);
 
 }  // namespace kerf::compress

@@ -260,7 +260,6 @@ TEST_F(CompressTest, WhatThisBuildDoesNotDoIsSaidInOneLine) {
       {R"({"layers": {"conv1": {"prune": {"structure": "channel", "ratio": 0.5, "score": "taylor"}}}})",
        "plan.layers.conv1.prune.score: \"taylor\""},
       {R"({"global": {"equalize": true}})", "plan.global.equalize: true"},
-      {R"({"global": {"recovery": "distill"}})", "plan.global.recovery: \"distill\""},
       {R"({"global": {"recovery": ["bias_correction", "reconstruct"]}})",
        "plan.global.recovery: \"reconstruct\""},
   };
