@@ -241,7 +241,10 @@ void choose_float(const Node& node, const LayerWeights& weights, Call& call) {
   call.input_numeric = Numeric{bf16 ? DType::kBF16 : DType::kF32, 1.0F, 0};
   call.weights_data = weights.real;
   call.weight_scales.clear();
-  call.executes_as = bf16 ? "bf16" : weights.bits < 32 ? "f32 (" + std::to_string(weights.bits) + "-bit weights)" : "f32";
+  call.executes_as = bf16 ? "bf16" : "f32";
+  const auto shared = node.integer("kerf_shared_values", 0);
+  if (weights.bits < 32) call.executes_as += " (" + std::to_string(weights.bits) + "-bit weights)";
+  else if (shared > 0) call.executes_as += " (" + std::to_string(shared) + " shared values)";
 }
 
 /// Describes the call for conv-like layers; the dims don't depend on the number format.
