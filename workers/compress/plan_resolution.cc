@@ -72,10 +72,6 @@ bool is_signs(const LayerPlan& layer) {
 
 Result<void> check_activations(const std::string& name, const LayerPlan& layer,
                                const Where& where) {
-  if (layer.activation_bits == 1 && layer.weight_bits > 8) {
-    return not_available(where(name, "activation_bits"), "1 with weights of more than 8 bits",
-                         "32, 16");
-  }
   if (layer.weight_bits > 8) return {};
   if (layer.activation_bits == 16 && !is_signs(layer)) {
     return not_available(where(name, "activation_bits"), "16 with integer weights", "32, 8, 1");
