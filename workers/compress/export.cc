@@ -24,6 +24,15 @@ std::vector<float> scales_behind(const Graph& graph, const std::string& value, b
   return scale->to_floats();
 }
 
+/// Whether the integers were made with another scale than they are read with: signs, whose scale is
+/// as large as the values themselves and too coarse for a bias.
+bool is_rescaled(const Graph& graph, const std::string& value) {
+  const Node* dequantize = graph.producer(value);
+  const Node* quantize = dequantize == nullptr ? nullptr : graph.producer(dequantize->inputs[0]);
+  return quantize != nullptr && quantize->op == "QuantizeLinear" &&
+         quantize->inputs[1] != dequantize->inputs[1];
+}
+
 /// A bias as integers of the accumulator's scale; empty where it doesn't fit.
 struct IntegerBias {
   std::vector<std::int32_t> values;
@@ -84,7 +93,9 @@ Result<Graph> to_standard_onnx(const CompressedModel& model,
     Node node = out.nodes[n];
     const Tensor* bias = node.has_input(2) ? out.constant(node.inputs[2]) : nullptr;
     if (graph::is_layer(out, node) && bias != nullptr && bias->dtype() == graph::DType::kF32) {
-      const auto input = scales_behind(model.graph, node.inputs[0], false);
+      const auto input = is_rescaled(model.graph, node.inputs[0])
+                             ? std::vector<float>()
+                             : scales_behind(model.graph, node.inputs[0], false);
       auto weights = scales_behind(model.graph, node.inputs[1], true);
       if (weights.size() > 1 && static_cast<std::int64_t>(weights.size()) != bias->elements()) {
         weights.clear();  // a scale for each group of weights is none for a sum of groups

@@ -22,7 +22,8 @@ struct ExportOptions {
 /// `metadata` is added to graph.metadata (the plan, the product's version …).
 ///
 /// Maths:    bias_q = round(b / (s_x·s_w)), within ±(2^31 − 1); its error is at most s_x·s_w / 2. A
-///           bias that would saturate stays f32.
+///           bias that would saturate stays f32, and so does that of a layer that reads signs: there
+///           s_x is as large as the values.
 [[nodiscard]] Result<graph::Graph> to_standard_onnx(
     const CompressedModel& model, const std::map<std::string, std::string>& metadata,
     const ExportOptions& options = {});

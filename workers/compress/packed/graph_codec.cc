@@ -340,7 +340,7 @@ std::string encode_graph(const Graph& graph, std::vector<const Tensor*>& tensors
 Result<Graph> decode_graph(std::string_view text, std::vector<TensorSlot>& slots) {
   Graph graph;
   if (!Decoder(text, slots).decode(graph)) {
-    return Error{ErrorCode::kDataLoss, "packed model: its graph can't be read"};
+    return invalid_argument("packed model: its graph can't be read");
   }
   return graph;
 }

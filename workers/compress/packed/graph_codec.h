@@ -31,7 +31,7 @@ struct TensorSlot {
 
 /// The graph without those tensors, which `slots` names.
 ///
-/// Errors:   data_loss.
+/// Errors:   invalid_argument.
 [[nodiscard]] Result<graph::Graph> decode_graph(std::string_view text,
                                                 std::vector<TensorSlot>& slots);
 

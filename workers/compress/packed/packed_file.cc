@@ -81,7 +81,7 @@ struct Parts {
 };
 
 Error damaged(const std::string& what) {
-  return {ErrorCode::kDataLoss, "packed model: " + what};
+  return invalid_argument("packed model: " + what);
 }
 
 /// The payload of the next section, its checksum verified.
