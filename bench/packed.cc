@@ -69,6 +69,14 @@ void BM_DecodeCodebook(benchmark::State& state) {
 }
 BENCHMARK(BM_DecodeCodebook)->ArgName("entries")->Arg(16)->Arg(256)->Unit(benchmark::kMillisecond);
 
+void BM_SizeOfTensor(benchmark::State& state) {
+  const Tensor tensor = state.range(0) == 32 ? shared_values(kWeights, 4096)
+                                             : integers(kWeights, static_cast<int>(state.range(0)), 0.01 * static_cast<double>(state.range(1)));
+  for (auto _ : state) benchmark::DoNotOptimize(packed::TensorPlan(tensor).size());
+  state.SetItemsProcessed(state.iterations() * kWeights);
+}
+BENCHMARK(BM_SizeOfTensor)->ArgNames({"bits", "zeros"})->Args({8, 0})->Args({4, 0})->Args({8, 50})->Args({32, 0})->Unit(benchmark::kMillisecond);
+
 /// A model of 12 layers with 78 000 weights in all.
 kerf::graph::Graph small_model(int bits) {
   kerf::graph::Graph graph;

@@ -3,8 +3,10 @@
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "workers/compress/packed/crc32c.h"
+#include "workers/compress/packed/graph_codec.h"
 #include "workers/compress/packed/packed_file.h"
 #include "workers/compress/packed/wire.h"
 
@@ -35,11 +37,13 @@ void renew_checksums(std::string& bytes) {
 
 }  // namespace
 
-// A packed model from outside, as it is and with right checksums. What is accepted must survive being
+// A packed model from outside, as it is, as the text of its graph, and with right checksums. What is accepted must survive being
 // packed again.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string bytes(reinterpret_cast<const char*>(data), size);
   (void)kerf::compress::unpack(bytes).has_value();
+  std::vector<kerf::compress::packed::TensorSlot> slots;
+  (void)kerf::compress::packed::decode_graph(bytes, slots).has_value();
   renew_checksums(bytes);
   const auto graph = kerf::compress::unpack(bytes);
   if (!graph.has_value()) return 0;

@@ -182,6 +182,15 @@ const Node* dequantizer(const Graph& graph, const std::string& value) {
   return source != nullptr && source->op == "DequantizeLinear" ? source : nullptr;
 }
 
+/// Whether an integer layer's input is signs: integers that are read with another scale than they
+/// were made with.
+bool reads_signs(const Graph& graph, const Node& node) {
+  const Node* dequantize = dequantizer(graph, node.inputs[0]);
+  const Node* quantize = dequantize == nullptr ? nullptr : graph.producer(dequantize->inputs[0]);
+  return quantize != nullptr && quantize->op == "QuantizeLinear" &&
+         quantize->inputs[1] != dequantize->inputs[1];
+}
+
 /// Bits and execution of a layer as its graph says, so that models that came quantized are reported
 /// as what they are.
 void describe(const Graph& graph, const Node& node, const Tensor& weights, LayerReport& entry) {
@@ -203,7 +212,7 @@ void describe(const Graph& graph, const Node& node, const Tensor& weights, Layer
   entry.weight_bits = static_cast<int>(integers->integer("kerf_bits", four ? 4 : 8));
   if (shared > 0) entry.weight_bits = std::min(entry.weight_bits, index_bits(shared));
   const bool runs_as_integers = dequantizer(graph, node.inputs[0]) != nullptr;
-  if (runs_as_integers) entry.activation_bits = 8;
+  if (runs_as_integers) entry.activation_bits = reads_signs(graph, node) ? 1 : 8;
   entry.executes_as = runs_as_integers
                           ? "s8"
                           : real + " (" + std::to_string(entry.weight_bits) + "-bit weights)";

@@ -16,6 +16,7 @@ using graph::Tensor;
 constexpr std::uint8_t kSparse = 1;
 constexpr std::uint8_t kPalette = 2;
 constexpr std::size_t kMostValues = 256;
+constexpr std::size_t kZerosShare = 32;  // one zero in so many: fewer are not worth their gaps
 
 bool is_signed_byte(DType dtype) { return dtype == DType::kS8 || dtype == DType::kS4; }
 
@@ -119,7 +120,20 @@ TensorPlan::TensorPlan(const Tensor& tensor)
   }
   size_ = 1 + dense.size;
 
+  // With few zeros their gaps cost what they save.
+  std::size_t zeros = 0;
+  for (std::size_t i = 0; i < bytes.size(); i += element_) {
+    zeros += is_zero(bytes.data() + i, element_) ? 1 : 0;
+  }
+  if (zeros * kZerosShare >= bytes.size() / element_) try_sparse(bytes, zeros, dense);
+  palette_ = std::move(dense.palette);
+  runs_ = std::move(dense.runs);
+  plans_ = std::move(dense.plans);
+}
+
+void TensorPlan::try_sparse(std::span<const std::uint8_t> bytes, std::size_t zeros, Candidate& best) {
   std::vector<std::uint8_t> others;
+  others.reserve(bytes.size() - zeros * element_);
   std::size_t run = 0;
   for (std::size_t i = 0; i < bytes.size(); i += element_) {
     if (is_zero(bytes.data() + i, element_)) {
@@ -131,23 +145,16 @@ TensorPlan::TensorPlan(const Tensor& tensor)
     run = 0;
     others.insert(others.end(), bytes.data() + i, bytes.data() + i + element_);
   }
-  if (others.size() < bytes.size()) {
-    others_ = others.size() / element_;
-    gaps_plan_ = StreamPlan(gaps_, 0);
-    Candidate rest = Candidate::best(others, element_, flip_);
-    const std::size_t size = 1 + varint_size(others_) + varint_size(gaps_.size() - others_) +
-                             gaps_plan_.size() + rest.size;
-    if (size < size_ && bytes.size() <= most_bytes_from(size)) {
-      sparse_ = true;
-      size_ = size;
-      if (element_ == 1) rest.runs.push_back(std::move(others));
-      dense = std::move(rest);
-    }
-  }
-  palette_ = std::move(dense.palette);
-  runs_ = std::move(dense.runs);
-  plans_ = std::move(dense.plans);
-  if (!sparse_) gaps_.clear();
+  others_ = others.size() / element_;
+  gaps_plan_ = StreamPlan(gaps_, 0);
+  Candidate rest = Candidate::best(others, element_, flip_);
+  const std::size_t size = 1 + varint_size(others_) + varint_size(gaps_.size() - others_) +
+                           gaps_plan_.size() + rest.size;
+  if (size >= size_ || bytes.size() > most_bytes_from(size)) return;
+  sparse_ = true;
+  size_ = size;
+  if (element_ == 1) rest.runs.push_back(std::move(others));
+  best = std::move(rest);
 }
 
 void TensorPlan::write(std::string& out) const {

@@ -20,8 +20,8 @@ namespace kerf::compress::packed {
 ///                     plane, f32 four, of which bf16 values leave two constant
 ///           palette   elements of more than a byte with at most 256 values: the values in
 ///                     ascending order of their bits, and an index for each element
-/// A sparse form that would say more of so few bytes than a reader believes isn't taken
-/// (most_bytes_from).
+/// Sparse is tried where one element in 32 or more is zero. One that would say more of so few
+/// bytes than a reader believes isn't taken (most_bytes_from).
 /// Cost:     a pass over the elements for each form that is in question; no bits are packed to know
 ///           the size.
 /// Source:   Han et al. 2016, arXiv:1510.00149, sections 2 to 4.
@@ -39,7 +39,7 @@ class TensorPlan {
 
  private:
   struct Candidate;
-  friend struct Candidate;
+  void try_sparse(std::span<const std::uint8_t> bytes, std::size_t zeros, Candidate& best);
 
   bool sparse_ = false;
   std::vector<std::uint64_t> palette_;  ///< Bits of the values.
