@@ -38,7 +38,8 @@ Tensor shared_values(std::int64_t count, int entries) {
   Tensor out(DType::kF32, {count});
   const auto half = static_cast<float>(entries) / 2;
   for (float& value : out.mutable_as<float>()) {
-    value = std::nearbyint(std::fmin(std::fmax(normal(engine) * half / 3, -half), half - 1)) * 0.013F;
+    // + 0: no negative zero, which would be a value of its own.
+    value = std::nearbyint(std::fmin(std::fmax(normal(engine) * half / 3, -half), half - 1)) * 0.013F + 0.0F;
   }
   return out;
 }

@@ -20,9 +20,21 @@ constexpr std::size_t kZerosShare = 32;  // one zero in so many: fewer are not w
 
 bool is_signed_byte(DType dtype) { return dtype == DType::kS8 || dtype == DType::kS4; }
 
-std::uint64_t bits_at(const std::uint8_t* bytes, std::size_t element) {
-  std::uint64_t out = 0;
-  std::memcpy(&out, bytes, element);
+/// Calls f with a number of the element's size, so that loops know it when they are compiled.
+template <class F>
+auto with_word(std::size_t element, F&& f) {
+  switch (element) {
+    case 1: return f(std::uint8_t{});
+    case 2: return f(std::uint16_t{});
+    case 4: return f(std::uint32_t{});
+    default: return f(std::uint64_t{});
+  }
+}
+
+template <class Word>
+Word word_at(std::span<const std::uint8_t> bytes, std::size_t i) {
+  Word out = 0;
+  std::memcpy(&out, bytes.data() + i * sizeof(Word), sizeof(Word));
   return out;
 }
 
@@ -31,32 +43,33 @@ std::optional<std::vector<std::uint64_t>> values_of(std::span<const std::uint8_t
                                                     std::size_t element) {
   // Open addressing in a table that is never more than half full.
   constexpr std::size_t kSlots = 1024;
-  std::array<std::uint64_t, kSlots> slots{};
-  std::array<bool, kSlots> taken{};
-  std::vector<std::uint64_t> values;
-  for (std::size_t i = 0; i < bytes.size(); i += element) {
-    const std::uint64_t bits = bits_at(bytes.data() + i, element);
-    std::size_t slot = (bits * 0x9E3779B97F4A7C15ULL) >> 54U;
-    while (taken[slot] && slots[slot] != bits) slot = (slot + 1) % kSlots;
-    if (taken[slot]) continue;
-    if (values.size() == kMostValues) return std::nullopt;
-    taken[slot] = true;
-    slots[slot] = bits;
-    values.push_back(bits);
-  }
-  std::sort(values.begin(), values.end());
-  return values;
+  return with_word(element, [&]<class Word>(Word) -> std::optional<std::vector<std::uint64_t>> {
+    std::array<std::uint64_t, kSlots> slots{};
+    std::array<bool, kSlots> taken{};
+    std::vector<std::uint64_t> values;
+    for (std::size_t i = 0; i < bytes.size() / sizeof(Word); ++i) {
+      const std::uint64_t bits = word_at<Word>(bytes, i);
+      std::size_t slot = (bits * 0x9E3779B97F4A7C15ULL) >> 54U;
+      while (taken[slot] && slots[slot] != bits) slot = (slot + 1) % kSlots;
+      if (taken[slot]) continue;
+      if (values.size() == kMostValues) return std::nullopt;
+      taken[slot] = true;
+      slots[slot] = bits;
+      values.push_back(bits);
+    }
+    std::sort(values.begin(), values.end());
+    return values;
+  });
 }
 
 std::vector<std::uint8_t> indices_of(std::span<const std::uint8_t> bytes, std::size_t element,
                                      const std::vector<std::uint64_t>& values) {
   std::unordered_map<std::uint64_t, std::uint8_t> index;
   for (std::size_t i = 0; i < values.size(); ++i) index[values[i]] = static_cast<std::uint8_t>(i);
-  std::vector<std::uint8_t> out;
-  out.reserve(bytes.size() / element);
-  for (std::size_t i = 0; i < bytes.size(); i += element) {
-    out.push_back(index.at(bits_at(bytes.data() + i, element)));
-  }
+  std::vector<std::uint8_t> out(bytes.size() / element);
+  with_word(element, [&]<class Word>(Word) {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = index.find(word_at<Word>(bytes, i))->second;
+  });
   return out;
 }
 
@@ -70,8 +83,44 @@ std::vector<std::vector<std::uint8_t>> planes_of(std::span<const std::uint8_t> b
   return out;
 }
 
-bool is_zero(const std::uint8_t* bytes, std::size_t element) {
-  return bits_at(bytes, element) == 0;
+std::size_t count_zeros(std::span<const std::uint8_t> bytes, std::size_t element) {
+  return with_word(element, [&]<class Word>(Word) {
+    std::size_t zeros = 0;
+    for (std::size_t i = 0; i < bytes.size() / sizeof(Word); ++i) {
+      zeros += word_at<Word>(bytes, i) == 0 ? 1U : 0U;
+    }
+    return zeros;
+  });
+}
+
+/// The elements that aren't zero, and the zeros before each. No branch hangs on an element: whether
+/// the next one is zero is a coin's toss.
+void split(std::span<const std::uint8_t> bytes, std::size_t element, std::size_t others_count,
+           std::vector<std::uint8_t>& gaps, std::vector<std::uint8_t>& others) {
+  const std::size_t count = bytes.size() / element;
+  gaps.assign(others_count + count / 255 + 1, 0);
+  others.assign((others_count + 1) * element, 0);
+  std::size_t gap = 0;
+  with_word(element, [&]<class Word>(Word) {
+    std::size_t other = 0;
+    unsigned run = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Word word = word_at<Word>(bytes, i);
+      std::memcpy(others.data() + other * sizeof(Word), &word, sizeof(Word));
+      gaps[gap] = static_cast<std::uint8_t>(run);
+      const unsigned there = word != 0 ? 1 : 0;
+      other += there;
+      gap += there;
+      run = there != 0 ? 0 : run + 1;
+      if (run == 255) {
+        gaps[gap++] = 255;
+        run = 0;
+      }
+    }
+  });
+  while (gap > 0 && gaps[gap - 1] == 255) --gap;  // zeros behind the last one need no words
+  gaps.resize(gap);
+  others.resize(others_count * element);
 }
 
 }  // namespace
@@ -121,10 +170,7 @@ TensorPlan::TensorPlan(const Tensor& tensor)
   size_ = 1 + dense.size;
 
   // With few zeros their gaps cost what they save.
-  std::size_t zeros = 0;
-  for (std::size_t i = 0; i < bytes.size(); i += element_) {
-    zeros += is_zero(bytes.data() + i, element_) ? 1 : 0;
-  }
+  const std::size_t zeros = count_zeros(bytes, element_);
   if (zeros * kZerosShare >= bytes.size() / element_) try_sparse(bytes, zeros, dense);
   palette_ = std::move(dense.palette);
   runs_ = std::move(dense.runs);
@@ -132,20 +178,9 @@ TensorPlan::TensorPlan(const Tensor& tensor)
 }
 
 void TensorPlan::try_sparse(std::span<const std::uint8_t> bytes, std::size_t zeros, Candidate& best) {
+  others_ = bytes.size() / element_ - zeros;
   std::vector<std::uint8_t> others;
-  others.reserve(bytes.size() - zeros * element_);
-  std::size_t run = 0;
-  for (std::size_t i = 0; i < bytes.size(); i += element_) {
-    if (is_zero(bytes.data() + i, element_)) {
-      ++run;
-      continue;
-    }
-    for (; run >= 255; run -= 255) gaps_.push_back(255);
-    gaps_.push_back(static_cast<std::uint8_t>(run));
-    run = 0;
-    others.insert(others.end(), bytes.data() + i, bytes.data() + i + element_);
-  }
-  others_ = others.size() / element_;
+  split(bytes, element_, others_, gaps_, others);
   gaps_plan_ = StreamPlan(gaps_, 0);
   Candidate rest = Candidate::best(others, element_, flip_);
   const std::size_t size = 1 + varint_size(others_) + varint_size(gaps_.size() - others_) +
