@@ -11,3 +11,11 @@ echo "== bench_search_quality"
 "$build/bin/bench_search_quality"
 echo "== bench_measure_aa"
 "$build/bin/bench_measure_aa" examples/shapes/resnet8/model.onnx
+models=(examples/digits/*/model.onnx examples/shapes/*/model.onnx)
+echo "== bench_engine_overhead"
+OMP_NUM_THREADS=1 "$build/bin/bench_engine_overhead" "${models[@]}"
+for how in "" --neighbours; do
+  echo "== bench_candidate_cost $how"
+  "$build/bin/bench_candidate_cost" examples/shapes/resnet8/model.onnx --calibration examples/shapes/calibration.npz \
+    --data examples/shapes/evaluation.npz --preprocess examples/shapes/resnet8/preprocess.json $how
+done
