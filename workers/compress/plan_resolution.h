@@ -20,7 +20,7 @@ struct ResolvedPlan {
   bool bias_correction = false;
   std::optional<DistillSpec> distill;                     ///< Wanted as the last recovery.
 
-  [[nodiscard]] bool needs_ranges() const;     ///< Some layer runs on integers.
+  [[nodiscard]] bool needs_ranges() const;     ///< Some layer's input has a range of its own.
   [[nodiscard]] bool corrects_biases() const;  ///< Some layer's weights change and it is wanted.
   [[nodiscard]] bool distills() const;         ///< It is wanted, and something was compressed.
   [[nodiscard]] bool prunes_single_weights(const LayerPlan& layer) const;

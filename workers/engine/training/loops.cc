@@ -170,6 +170,15 @@ KERF_VECTORIZED void round_backward(const float* x, const float* dy, std::size_t
   fill(n, dx, accumulate, [&](std::size_t i) { return (x[i] >= from) & (x[i] <= to) ? dy[i] : 0.0F; });
 }
 
+KERF_VECTORIZED void sign_forward(const float* x, std::size_t n, float scale, float* y) {
+  fill(n, y, false, [&](std::size_t i) { return x[i] > 0 ? scale : (x[i] < 0 ? -scale : 0.0F); });
+}
+KERF_VECTORIZED void sign_backward(const float* x, const float* dy, std::size_t n, float scale, float* dx,
+                                   bool accumulate) {
+  const float most = 2.0F * scale;
+  fill(n, dx, accumulate, [&](std::size_t i) { return (x[i] >= -most) & (x[i] <= most) ? dy[i] : 0.0F; });
+}
+
 KERF_VECTORIZED void round_bf16(const float* x, std::size_t n, float* y) {
   for (std::size_t i = 0; i < n; ++i) {
     const auto bits = std::bit_cast<std::uint32_t>(x[i]);

@@ -36,6 +36,10 @@ void round_forward(const float* x, std::size_t n, float scale, float zero, float
 /// dx = dy where the rounded x lies inside the range, else 0.
 void round_backward(const float* x, const float* dy, std::size_t n, float scale, float zero,
                     float low, float high, float* dx, bool accumulate);
+/// y = scale · sign(x); dx = dy where |x| is not above 2 · scale, else 0.
+void sign_forward(const float* x, std::size_t n, float scale, float* y);
+void sign_backward(const float* x, const float* dy, std::size_t n, float scale, float* dx,
+                   bool accumulate);
 void round_bf16(const float* x, std::size_t n, float* y);
 
 void copy(const float* from, std::size_t n, float* to, bool accumulate);

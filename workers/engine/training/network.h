@@ -33,13 +33,13 @@ struct Value {
   graph::Shape dims;  ///< ONNX's order.
   Layout layout = Layout::kPlain;
   bool wants_gradient = false;
+  bool rounded = false;  ///< What a QuantizeLinear and a DequantizeLinear behind it give is this.
   std::size_t count = 0;
   float* data = nullptr;
   float* gradient = nullptr;
   Floats data_memory;
   Floats gradient_memory;
   Value* gradient_shared_with = nullptr;  ///< Its gradient may lie there: nobody else needs that.
-  Value* same_as = nullptr;               ///< Another name for another value.
 
   [[nodiscard]] std::int64_t dim(std::size_t axis) const { return dims.at(axis); }
   /// In elements, in ONNX's order of the axes.

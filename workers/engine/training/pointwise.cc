@@ -83,6 +83,33 @@ class Rounding final : public Op {
   int threads_;
 };
 
+/// What is read as signs, times their scale.
+class Signs final : public Op {
+ public:
+  Signs(Value* x, Value* y, float scale, int threads) : x_{x}, y_(y), scale_(scale), threads_(threads) {}
+
+  void forward() override {
+    in_pieces(y_->count, threads_, [&](std::size_t i, std::size_t n) {
+      loops::sign_forward(x_.value->data + i, n, scale_, y_->data + i);
+    });
+  }
+  void backward() override {
+    if (!x_.wanted()) return;
+    in_pieces(y_->count, threads_, [&](std::size_t i, std::size_t n) {
+      loops::sign_backward(x_.value->data + i, y_->gradient + i, n, scale_, x_.to() + i, x_.accumulate);
+    });
+  }
+  std::vector<Sink*> sinks() override { return {&x_}; }
+  Sink* in_place() override { return &x_; }
+  [[nodiscard]] Value* output() const override { return y_; }
+
+ private:
+  Sink x_;
+  Value* y_;
+  float scale_;
+  int threads_;
+};
+
 class Bf16Rounding final : public Op {
  public:
   Bf16Rounding(Value* x, Value* y, int threads) : x_{x}, y_(y), threads_(threads) {}
@@ -190,8 +217,34 @@ Result<std::optional<Described>> describe(const Network& network, const Node& no
   return std::optional<Described>();
 }
 
+/// Sign, and behind it QuantizeLinear and DequantizeLinear, which carry the scale: one op for all.
+Result<void> add_signs(Network& network, const Node& node) {
+  KERF_ASSIGN(Value * x, network.value(node, 0));
+  const graph::Graph& graph = network.graph();
+  const Tensor* scale = nullptr;
+  for (const Node* quantize : graph.consumers(node.outputs[0])) {
+    for (const Node* dequantize : graph.consumers(quantize->outputs[0])) {
+      const Tensor* found = dequantize->op == "DequantizeLinear" ? graph.constant(dequantize->inputs[1]) : nullptr;
+      if (quantize->op != "QuantizeLinear" || found == nullptr || (scale != nullptr && found != scale)) {
+        return no_gradient(node, "only signs with one scale behind them");
+      }
+      scale = found;
+    }
+  }
+  if (scale == nullptr || scale->elements() != 1) return no_gradient(node, "only signs with one scale behind them");
+  Value* y = network.make(x->dims, x->layout, x->wants_gradient);
+  y->rounded = true;
+  network.add(std::make_unique<Signs>(x, y, scale->to_floats()[0], network.threads()));
+  network.set(node.outputs[0], y);
+  return {};
+}
+
 Result<void> add_rounding(Network& network, const Node& node) {
   KERF_ASSIGN(Value * x, network.value(node, 0));
+  if (x->rounded) {
+    network.set(node.outputs[0], x);
+    return {};
+  }
   const graph::Graph& graph = network.graph();
   const Tensor* scale = graph.constant(node.inputs[1]);
   const Tensor* zero = node.has_input(2) ? graph.constant(node.inputs[2]) : nullptr;
@@ -240,6 +293,10 @@ std::unique_ptr<Op> make_bf16_rounding(Value* from, Value* to, int threads) {
 }
 
 Result<bool> add_pointwise(Network& network, const Node& node) {
+  if (node.op == "Sign") {
+    KERF_TRY(add_signs(network, node));
+    return true;
+  }
   if (node.op == "QuantizeLinear") {
     KERF_TRY(add_rounding(network, node));
     return true;

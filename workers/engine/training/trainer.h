@@ -21,9 +21,9 @@ struct TrainerOptions {
 ///
 /// Graph:    f32, the output of simplify(). A QuantizeLinear with one constant scale rounds to the
 ///           values that its integers stand for, the DequantizeLinear behind it then only passes them
-///           on; a layer with the attribute kerf_precision = "bf16" reads its input rounded to bf16.
+///           on; a Sign before such a pair gives −s, 0 and s; a layer with the attribute kerf_precision = "bf16" reads its input rounded to bf16.
 /// Maths:    rounding has the gradient 1 inside the range and 0 where it saturates (the clipped
-///           straight-through estimator); that of bf16 is 1. Weights are taken as they are: who
+///           straight-through estimator), a sign where |x| isn't above 2s; that of bf16 is 1. Weights are taken as they are: who
 ///           rounds them gives the rounded ones and applies the gradient to the unrounded ones.
 /// Learnt:   the constants that Conv, Gemm and MatMul have as weights and bias, the scale and bias
 ///           of a BatchNormalization (whose statistics stay), and the constant of an Add with more
