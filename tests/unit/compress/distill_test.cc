@@ -118,6 +118,31 @@ TEST_F(DistillTest, BringsFewBitsBackToTheTeacher) {
   }
 }
 
+TEST_F(DistillTest, EveryFormOfWeightsIsTrainedAsItWillBeStored) {
+  const Tensor fresh = Numbers(45).tensor({64, 2, 8, 8});
+  for (const std::string layers : {
+           R"("*": {"weight_bits": 1, "activation_bits": 1}, "fc": {}, "conv1": {})",
+           R"("*": {"weight_bits": 1}, "fc": {})",
+           R"("*": {"weight_bits": "ternary", "activation_bits": 8})",
+           R"("*": {"weight_bits": 3, "activation_bits": 8, "activation_range": "dynamic"})",
+           R"("*": {"weight_bits": 3, "granularity": "group:4"})",
+           R"("*": {"weight_bits": 3, "symmetric": false})",
+           R"("*": {"codebook": 4})",
+           R"("*": {"codebook": 8, "weight_bits": 4, "prune": {"structure": "unstructured", "ratio": 0.3}})",
+       }) {
+    SCOPED_TRACE(layers);
+    const auto plain = made(distill_plan("", layers));
+    const auto trained = made(distill_plan(
+        R"("recovery": "distill", "distill": {"epochs": 15, "seconds": 1000, "learning_rate": 0.003})", layers));
+    EXPECT_LT(distance_from_teacher(trained.graph), distance_from_teacher(plain.graph));
+    ASSERT_EQ(trained.layers.size(), plain.layers.size());
+    for (std::size_t i = 0; i < plain.layers.size(); ++i) {
+      EXPECT_EQ(trained.layers[i].executes_as, plain.layers[i].executes_as);
+      EXPECT_EQ(trained.layers[i].weight_bits_total, plain.layers[i].weight_bits_total);
+    }
+  }
+}
+
 TEST_F(DistillTest, Bf16LayersStayBf16) {
   const auto trained = made(distill_plan(kDistill, R"("*": {"weight_bits": 16})"));
   for (const LayerReport& layer : trained.layers) EXPECT_EQ(layer.executes_as, "bf16");

@@ -448,6 +448,31 @@ TEST(Trainer, RoundsActivationsAsTheirIntegersSay) {
   }
 }
 
+TEST(Trainer, ReadsSignsWithTheScaleBehindThem) {
+  Builder b;
+  Random random(38);
+  const std::string hidden = b.node("MatMul", {b.input({-1, 6}), b.constant(random.f32({6, 4}))});
+  b.output(b.dequantize(b.quantize(b.node("Sign", {hidden}), 1.0F, 0, graph::DType::kS8), 0.75F, 0, graph::DType::kS8));
+  auto trainer = trainer_of(b.graph, 3);
+  ASSERT_NE(trainer, nullptr);
+  fill(trainer->input(0), random);
+  trainer->forward();
+  std::ranges::fill(trainer->output_gradient(0), 1.0F);
+  trainer->backward();
+  const auto x = trainer->input(0);
+  const auto weights = trainer->parameters()[0];
+  for (std::size_t column = 0; column < 4; ++column) {
+    double wanted = 0;
+    for (std::size_t sample = 0; sample < 3; ++sample) {
+      float sum = 0;
+      for (std::size_t i = 0; i < 6; ++i) sum += x[sample * 6 + i] * weights.value[i * 4 + column];
+      EXPECT_EQ(trainer->output(0)[sample * 4 + column], sum > 0 ? 0.75F : -0.75F);
+      if (std::abs(sum) < 1.5F) wanted += static_cast<double>(x[sample * 6]);
+    }
+    EXPECT_NEAR(weights.gradient[column], wanted, 1e-4);
+  }
+}
+
 TEST(Trainer, RefusesAnOpWithoutAGradientByItsName) {
   Builder b;
   Random random(33);
