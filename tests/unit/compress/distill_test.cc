@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "tests/unit/compress/graph_builder.h"
 #include "workers/compress/compress.h"
@@ -18,9 +18,11 @@ namespace kerf::compress {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::Graph;
 using testing::GraphBuilder;
 using ::testing::HasSubstr;
 using testing::Numbers;
+using testing::Tensor;
 
 CompressionPlan distill_plan(const std::string& global, const std::string& layers) {
   const auto json = parse_json(R"({"global": {)" + global + R"(}, "layers": {)" + layers + "}}");
