@@ -4,10 +4,38 @@
 #include <cstring>
 #include <numeric>
 
+#include "workers/engine/kernels/interleave.h"
 #include "workers/engine/kernels/parallel.h"
 
 namespace kerf::engine {
 namespace {
+
+/// Whether few planes become pixels: [batch,] pixels, channels, which interleave() does.
+bool planes_to_pixels(const StridedCopy& c) {
+  const std::size_t n = c.dims.size();
+  if (n < 2 || n > 3 || c.element_size > 4) return false;
+  const std::int64_t channels = c.dims[n - 1];
+  return channels >= 2 && channels <= 4 && c.from_strides[n - 2] == 1 && c.from_strides[n - 1] >= c.dims[n - 2] &&
+         c.to_strides[n - 1] == 1 && c.to_strides[n - 2] == channels;
+}
+
+template <class T>
+void copy_pixels(const StridedCopy& c, const std::byte* from_bytes, std::byte* to_bytes, int threads) {
+  const T* from = reinterpret_cast<const T*>(from_bytes) + c.from_offset;
+  T* to = reinterpret_cast<T*>(to_bytes) + c.to_offset;
+  const std::size_t n = c.dims.size();
+  const auto channels = static_cast<std::size_t>(c.dims[n - 1]);
+  const auto pixels = static_cast<std::size_t>(c.dims[n - 2]);
+  const std::size_t batch = n == 3 ? static_cast<std::size_t>(c.dims[0]) : 1;
+  constexpr std::size_t kPixels = 4096;
+  const std::size_t blocks = (pixels + kPixels - 1) / kPixels;
+  parallel_for(batch * blocks, std::min(pixels, kPixels) * channels, threads, [&](std::size_t i) {
+    const auto image = static_cast<std::int64_t>(i / blocks);
+    const std::size_t first = i % blocks * kPixels;
+    interleave(from + (n == 3 ? image * c.from_strides[0] : 0) + first, static_cast<std::size_t>(c.from_strides[n - 1]), channels,
+               std::min(kPixels, pixels - first), to + (n == 3 ? image * c.to_strides[0] : 0) + first * channels);
+  });
+}
 
 /// Drops extents of 1, merges neighbours that both sides walk without a gap, and puts a long
 /// dimension innermost where the last is short.
@@ -35,6 +63,7 @@ StridedCopy prepared(StridedCopy copy) {
     out.to_strides = {0};
   }
   const std::size_t n = out.dims.size();
+  if (planes_to_pixels(out)) return out;
   const bool runs = out.from_strides[n - 1] == 1 && out.to_strides[n - 1] == 1;
   if (n > 1 && !runs && out.dims[n - 1] < 16 && out.dims[n - 2] > out.dims[n - 1]) {
     std::swap(out.dims[n - 1], out.dims[n - 2]);
@@ -59,6 +88,9 @@ void copy_run(const T* from, std::int64_t from_stride, T* to, std::int64_t to_st
 
 template <class T>
 void copy_all(const StridedCopy& c, const std::byte* from_bytes, std::byte* to_bytes, int threads) {
+  if constexpr (sizeof(T) <= 4) {
+    if (planes_to_pixels(c)) return copy_pixels<T>(c, from_bytes, to_bytes, threads);
+  }
   const T* from = reinterpret_cast<const T*>(from_bytes) + c.from_offset;
   T* to = reinterpret_cast<T*>(to_bytes) + c.to_offset;
   const std::size_t n = c.dims.size();

@@ -8,6 +8,7 @@
 #include "workers/engine/geometry.h"
 #include "workers/engine/lowering/chains.h"
 #include "workers/engine/lowering/layers.h"
+#include "workers/engine/lowering/light.h"
 #include "workers/engine/lowering/shaping.h"
 #include "workers/engine/lowering/values.h"
 #include "workers/engine/reference/reference.h"
@@ -336,6 +337,9 @@ class Lowering {
       KERF_ASSIGN(lowered, lower_batch_norm(node));
     } else {
       KERF_ASSIGN(lowered, lower_shaping(values_, node));
+    }
+    if (!lowered) {
+      KERF_ASSIGN(lowered, lower_light(values_, node));
     }
     if (lowered) return {};
     return lower_reference(i);

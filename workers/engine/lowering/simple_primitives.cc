@@ -4,6 +4,7 @@
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/primitive.h"
 #include "workers/engine/lowering/layers.h"
+#include "workers/engine/lowering/light.h"
 
 namespace kerf::engine {
 
@@ -34,6 +35,8 @@ std::unique_ptr<PrimitiveStep> unary_step(SlotId from, SlotId to, const dnnl::me
 }  // namespace
 
 Result<bool> lower_pool(Values& values, const Node& node) {
+  KERF_ASSIGN(const bool ours, lower_image_pool(values, node));
+  if (ours) return true;
   const graph::ValueInfo& info = values.info(node.inputs[0]);
   if (node.outputs.size() != 1 || info.shape.size() < 3 || info.shape.size() > 5) return false;
   Node described = node;
