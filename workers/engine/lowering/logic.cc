@@ -111,9 +111,44 @@ Result<bool> unary(Values& values, const Node& node) {
   return true;
 }
 
+/// Of integers, between two numbers or on one side of one.
+Result<bool> clip(Values& values, const Node& node) {
+  const graph::ValueInfo& info = values.info(node.inputs[0]);
+  const auto type = element_type(info.dtype);
+  if (!type || info.dtype == DType::kF32 || info.dtype == DType::kBool) return false;
+  for (std::size_t i = 1; i < node.inputs.size(); ++i) {
+    if (node.has_input(i) && graph::element_count(values.info(node.inputs[i]).shape) != 1) return false;
+  }
+  KERF_ASSIGN(const Rep x, plain_input(values, node.inputs[0]));
+  std::vector<SlotId> reads{x.slot};
+  std::array<SlotId, 2> bounds{-1, -1};
+  for (std::size_t i = 1; i < 3; ++i) {
+    if (!node.has_input(i)) continue;
+    KERF_ASSIGN(const Rep bound, plain_input(values, node.inputs[i]));
+    reads.push_back(bounds[i - 1] = bound.slot);
+  }
+  const SlotId y = make_output(values, node);
+  const std::int64_t n = *graph::element_count(info.shape);
+  const PairRun run = pair_run(*type);
+  const std::size_t bytes = static_cast<std::size_t>(n) * graph::element_size(info.dtype);
+  values.emit(make_call("kerf:pairs", std::move(reads), {y},
+                        [=, from = x.slot](Pointers p, std::byte*) {
+                          const std::byte* source = p[from];
+                          for (std::size_t i = 0; i < 2; ++i) {
+                            if (bounds[i] < 0) continue;
+                            run(i == 0 ? PairOp::kMaximum : PairOp::kMinimum, source, 1, p[bounds[i]], 0, p[y], n);
+                            source = p[y];
+                          }
+                          if (source == p[from]) std::copy_n(source, bytes, p[y]);
+                        }),
+              node.name, node.op, std::string(graph::to_string(info.dtype)));
+  return true;
+}
+
 }  // namespace
 
 Result<bool> lower_logic(Values& values, const Node& node) {
+  if (node.op == "Clip") return clip(values, node);
   if (node.op == "Where") return where(values, node);
   if (node.op == "Not" || node.op == "IsNaN" || node.op == "IsInf") return unary(values, node);
   return pair(values, node);

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <stdexcept>
 
 #include "workers/engine/geometry.h"
 #include "workers/engine/lowering/chains.h"
 #include "workers/engine/lowering/layers.h"
 #include "workers/engine/lowering/light.h"
+#include "workers/engine/lowering/reference_step.h"
 #include "workers/engine/lowering/shaping.h"
 #include "workers/engine/lowering/values.h"
 #include "workers/engine/reference/reference.h"
@@ -22,47 +22,6 @@ using graph::Shape;
 using graph::Tensor;
 
 namespace {
-
-/// Runs a node by its reference kernel. The one step that allocates while it runs.
-class ReferenceStep final : public Step {
- public:
-  ReferenceStep(Node node, std::vector<Tensor> inputs, std::vector<SlotId> input_slots, std::vector<SlotId> output_slots,
-                std::vector<std::pair<DType, Shape>> types)
-      : node_(std::move(node)), inputs_(std::move(inputs)), slots_(std::move(input_slots)), types_(std::move(types)) {
-    for (const SlotId slot : slots_) {
-      if (slot >= 0) reads.push_back(slot);
-    }
-    writes = std::move(output_slots);
-    info.kernel = "kerf:reference";
-  }
-
-  void run(Pointers pointers) override {
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i] >= 0 && inputs_[i].bytes() > 0) std::memcpy(inputs_[i].mutable_raw(), pointers[slots_[i]], inputs_[i].bytes());
-    }
-    const auto results = evaluate(node_, inputs_);
-    if (!results.has_value()) throw std::runtime_error(results.error().message);
-    std::size_t written = 0;
-    for (std::size_t i = 0; i < node_.outputs.size(); ++i) {
-      if (node_.outputs[i].empty()) continue;
-      const Tensor& result = results->at(i);
-      // The slot has the inferred shape; a kernel that disagrees must not write past it.
-      if (result.dtype() != types_[written].first || result.shape() != types_[written].second) {
-        throw std::runtime_error("node " + node_.label() + ": gives " + std::string(graph::to_string(result.dtype())) + " " +
-                                 graph::to_string(result.shape()) + ", inferred was " +
-                                 std::string(graph::to_string(types_[written].first)) + " " + graph::to_string(types_[written].second));
-      }
-      if (result.bytes() > 0) std::memcpy(pointers[writes[written]], result.raw(), result.bytes());
-      ++written;
-    }
-  }
-
- private:
-  Node node_;
-  std::vector<Tensor> inputs_;
-  std::vector<SlotId> slots_;
-  std::vector<std::pair<DType, Shape>> types_;  ///< Of the outputs that have names.
-};
 
 class Lowering {
  public:
@@ -132,7 +91,7 @@ class Lowering {
       reads = {from};
       writes = {to};
     }
-    void run(Pointers pointers) override { std::memcpy(pointers[writes[0]], pointers[reads[0]], bytes_); }
+    void run(Pointers pointers) override { std::copy_n(pointers[reads[0]], bytes_, pointers[writes[0]]); }
 
    private:
     std::size_t bytes_;
@@ -341,8 +300,39 @@ class Lowering {
     if (!lowered) {
       KERF_ASSIGN(lowered, lower_light(values_, node));
     }
+    if (!lowered && (op == "Max" || op == "Min" || op == "Sum" || op == "Mean")) {
+      KERF_ASSIGN(lowered, lower_variadic(node));
+    }
     if (lowered) return {};
     return lower_reference(i);
+  }
+
+  /// Max, Min, Sum and Mean of any number of floats: one pass over all of them.
+  Result<bool> lower_variadic(const Node& node) {
+    const bool mean = node.op == "Mean";
+    const auto op = mean ? PointOp::kAdd : binary_op(node, false);
+    if (!op || node.op == "PRelu" || node.inputs.size() > 16 || values_.info(node.outputs[0]).dtype != DType::kF32) return false;
+    Pending pending;
+    pending.shape = values_.info(node.outputs[0]).shape;
+    if (graph::element_count(pending.shape).value_or(0) == 0) return false;
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      if (values_.info(node.inputs[k]).dtype != DType::kF32) return false;
+      KERF_TRY(add_operand(pending, node.inputs[k]));
+      PointStage stage;
+      stage.op = *op;
+      stage.operand = static_cast<int>(k);
+      if (k > 0) pending.stages.push_back(stage);
+    }
+    if (mean) {
+      PointStage stage;
+      stage.op = PointOp::kBlock;
+      stage.block = vector::divide_by;
+      stage.alpha = static_cast<float>(node.inputs.size());
+      pending.stages.push_back(stage);
+    }
+    KERF_ASSIGN(const Rep rep, emit_pointwise(pending, Numeric{}, node.name, node.op));
+    values_.set(node.outputs[0], rep);
+    return true;
   }
 
   Result<void> lower_dequantize(std::size_t i) {
@@ -525,7 +515,7 @@ class Lowering {
       values_.set(output, rep);
     }
     const bool layer = graph::is_layer(graph_, node);
-    auto step = std::make_unique<ReferenceStep>(node, std::move(inputs), std::move(slots), std::move(outputs), std::move(types));
+    auto step = make_reference_step(node, std::move(inputs), std::move(slots), std::move(outputs), std::move(types));
     step->info.is_layer = layer;
     values_.emit(std::move(step), node.name, node.op, "f32 (reference)");
     return {};

@@ -107,11 +107,12 @@ Result<bool> one_hot(Values& values, const Node& node) {
 
 Result<bool> triangle(Values& values, const Node& node) {
   const Shape shape = values.info(node.inputs[0]).shape;
-  std::int64_t diagonal = 0;
+  SlotId k = -1;
   if (node.has_input(1)) {
-    const auto list = constant_integers(values, node, 1);
-    if (!list || list->size() != 1) return false;
-    diagonal = (*list)[0];
+    const graph::ValueInfo& info = values.info(node.inputs[1]);
+    if (info.dtype != DType::kS64 || graph::element_count(info.shape) != 1) return false;
+    KERF_ASSIGN(const Rep rep, plain_input(values, node.inputs[1]));
+    k = rep.slot;
   }
   if (shape.size() < 2) return false;
   const std::int64_t rows = shape[shape.size() - 2];
@@ -122,9 +123,11 @@ Result<bool> triangle(Values& values, const Node& node) {
   const auto size = static_cast<std::int64_t>(graph::element_size(dtype));
   KERF_ASSIGN(const Rep x, plain_input(values, node.inputs[0]));
   const SlotId y = make_output(values, node);
-  diagonal = std::clamp(diagonal, -rows - 1, columns + 1);
-  values.emit(make_call("kerf:triangle", {x.slot}, {y},
+  std::vector<SlotId> reads{x.slot};
+  if (k >= 0) reads.push_back(k);
+  values.emit(make_call("kerf:triangle", std::move(reads), {y},
                         [=, from = x.slot](Pointers p, std::byte*) {
+                          const std::int64_t diagonal = k < 0 ? 0 : std::clamp(*at<const std::int64_t>(p, k), -rows - 1, columns + 1);
                           for (std::int64_t m = 0; m < matrices; ++m) {
                             for (std::int64_t r = 0; r < rows; ++r) {
                               // Kept: columns [cut, end) of the upper, [0, cut) of the lower triangle.
