@@ -146,6 +146,44 @@ TEST(LightRearranging, TilesBlocksAndRepeatedEdges) {
   }
 }
 
+TEST(LightRearranging, TransposesOfEveryOrder) {
+  Random random(87);
+  for (int round = 0; round < 60; ++round) {
+    Builder b;
+    Shape shape(static_cast<std::size_t>(2 + random.below(4)));
+    for (auto& extent : shape) extent = 1 + random.below(shape.size() < 4 ? 50 : 19);
+    Ints order(shape.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<std::int64_t>(i);
+    for (std::size_t i = order.size(); i-- > 1;) std::swap(order[i], order[static_cast<std::size_t>(random.below(static_cast<std::int64_t>(i) + 1))]);
+    b.output(b.node("Transpose", {b.input(shape)}, {{"perm", order}}));
+    SCOPED_TRACE(graph::to_string(shape) + " by " + graph::to_string(order));
+    expect_no_plain_kernel(b, random_inputs(b.graph, random), 0.0F, 1 + round % 2);
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+TEST(DynamicWeights, GemmWithEveryAttribute) {
+  Random random(88);
+  for (int round = 0; round < 48; ++round) {
+    Builder b;
+    const std::int64_t m = 1 + random.below(9), k = 1 + random.below(30), n = 1 + random.below(20);
+    const bool ta = random.chance(0.5), tb = random.chance(0.5);
+    const Shape right = tb ? Shape{n, k} : Shape{k, n};
+    // Constant weights with a transposed left side are no layer either.
+    const bool constant = ta && random.chance(0.5);
+    std::vector<std::string> inputs{b.input(ta ? Shape{k, m} : Shape{m, k})};
+    inputs.push_back(constant ? b.constant(random.f32(right)) : b.input(right));
+    const Shape forms[] = {{m, n}, {n}, {1, n}, {m, 1}, {1}, {}};
+    if (round % 7 > 0) inputs.push_back(round % 2 == 0 ? b.input(forms[round % 6]) : b.constant(random.f32(forms[round % 6])));
+    std::map<std::string, Attribute> attributes{{"transA", std::int64_t{ta}}, {"transB", std::int64_t{tb}}};
+    if (random.chance(0.5)) attributes["alpha"] = 0.7F;
+    if (random.chance(0.3)) attributes["beta"] = random.chance(0.5) ? 0.0F : -1.5F;
+    b.output(b.node("Relu", {b.node("Gemm", inputs, attributes)}));
+    expect_no_plain_kernel(b, random_inputs(b.graph, random), 4 * sum_tolerance(k));
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
 /// One block of a transformer as exporters write it, with embeddings, a mask and a decomposed
 /// normalization.
 TEST(LightNetworks, AnAttentionBlockRunsWithoutPlainKernels) {

@@ -37,6 +37,77 @@ void copy_pixels(const StridedCopy& c, const std::byte* from_bytes, std::byte* t
   });
 }
 
+/// Whether the last two dimensions exchange places: one is dense on this side, the other on that.
+bool exchanges(const StridedCopy& c) {
+  const std::size_t n = c.dims.size();
+  return n >= 2 && c.from_strides[n - 2] == 1 && c.to_strides[n - 1] == 1 && c.dims[n - 1] >= 8 && c.dims[n - 2] >= 8;
+}
+
+/// Moves the dimension that is dense in the source beside the last one, which is dense in the
+/// target: the two then go in tiles whose lines stay in the first-level cache.
+void bring_together(StridedCopy& c) {
+  const std::size_t n = c.dims.size();
+  if (n < 2 || c.to_strides[n - 1] != 1 || c.from_strides[n - 1] == 1) return;
+  for (std::size_t d = 0; d + 2 < n; ++d) {
+    if (c.from_strides[d] != 1) continue;
+    const auto rotate = [&](graph::Shape& v) {
+      std::rotate(v.begin() + static_cast<std::ptrdiff_t>(d), v.begin() + static_cast<std::ptrdiff_t>(d) + 1, v.end() - 1);
+    };
+    StridedCopy moved = c;
+    rotate(moved.dims);
+    rotate(moved.from_strides);
+    rotate(moved.to_strides);
+    if (exchanges(moved)) c = std::move(moved);
+    return;
+  }
+}
+
+/// One tile of rows by columns; rows are dense in the source, columns in the target.
+template <class T>
+void exchange_tile(const T* from, std::int64_t from_stride, T* to, std::int64_t to_stride, std::int64_t rows, std::int64_t columns) {
+  constexpr std::int64_t kSide = 16;
+  T block[kSide][kSide];
+  if (rows == kSide && columns == kSide) {
+    // Read and written in whole lines; the exchange happens in between, in registers and cache.
+    for (std::int64_t j = 0; j < kSide; ++j) {
+      for (std::int64_t i = 0; i < kSide; ++i) block[i][j] = from[j * from_stride + i];
+    }
+    for (std::int64_t i = 0; i < kSide; ++i) std::memcpy(to + i * to_stride, block[i], sizeof block[i]);
+    return;
+  }
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) to[i * to_stride + j] = from[j * from_stride + i];
+  }
+}
+
+template <class T>
+void exchange_all(const StridedCopy& c, const std::byte* from_bytes, std::byte* to_bytes, int threads) {
+  const T* from = reinterpret_cast<const T*>(from_bytes) + c.from_offset;
+  T* to = reinterpret_cast<T*>(to_bytes) + c.to_offset;
+  constexpr std::int64_t kSide = 16;
+  const std::size_t n = c.dims.size();
+  const std::int64_t rows = c.dims[n - 2];
+  const std::int64_t columns = c.dims[n - 1];
+  const std::int64_t bands = (rows + kSide - 1) / kSide;
+  std::int64_t outer = bands;
+  for (std::size_t d = 0; d + 2 < n; ++d) outer *= c.dims[d];
+  parallel_for(static_cast<std::size_t>(outer), static_cast<std::size_t>(kSide * columns), threads, [&](std::size_t task) {
+    const std::int64_t first = static_cast<std::int64_t>(task) % bands * kSide;
+    std::int64_t rest = static_cast<std::int64_t>(task) / bands;
+    std::int64_t at_from = first;
+    std::int64_t at_to = first * c.to_strides[n - 2];
+    for (std::size_t d = n - 2; d-- > 0;) {
+      at_from += rest % c.dims[d] * c.from_strides[d];
+      at_to += rest % c.dims[d] * c.to_strides[d];
+      rest /= c.dims[d];
+    }
+    for (std::int64_t j = 0; j < columns; j += kSide) {
+      exchange_tile(from + at_from + j * c.from_strides[n - 1], c.from_strides[n - 1], to + at_to + j, c.to_strides[n - 2],
+                    std::min(kSide, rows - first), std::min(kSide, columns - j));
+    }
+  });
+}
+
 /// Drops extents of 1, merges neighbours that both sides walk without a gap, and puts a long
 /// dimension innermost where the last is short.
 StridedCopy prepared(StridedCopy copy) {
@@ -64,6 +135,8 @@ StridedCopy prepared(StridedCopy copy) {
   }
   const std::size_t n = out.dims.size();
   if (planes_to_pixels(out)) return out;
+  bring_together(out);
+  if (exchanges(out)) return out;
   const bool runs = out.from_strides[n - 1] == 1 && out.to_strides[n - 1] == 1;
   if (n > 1 && !runs && out.dims[n - 1] < 16 && out.dims[n - 2] > out.dims[n - 1]) {
     std::swap(out.dims[n - 1], out.dims[n - 2]);
@@ -91,6 +164,7 @@ void copy_all(const StridedCopy& c, const std::byte* from_bytes, std::byte* to_b
   if constexpr (sizeof(T) <= 4) {
     if (planes_to_pixels(c)) return copy_pixels<T>(c, from_bytes, to_bytes, threads);
   }
+  if (exchanges(c)) return exchange_all<T>(c, from_bytes, to_bytes, threads);
   const T* from = reinterpret_cast<const T*>(from_bytes) + c.from_offset;
   T* to = reinterpret_cast<T*>(to_bytes) + c.to_offset;
   const std::size_t n = c.dims.size();

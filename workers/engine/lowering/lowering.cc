@@ -121,7 +121,13 @@ class Lowering {
         return {};
       }
     } else {
-      KERF_TRY(lower_reference(chain.anchor));
+      bool lowered = false;
+      if (anchor.op == "Gemm") {
+        KERF_ASSIGN(lowered, lower_gemm(values_, anchor));
+      }
+      if (!lowered) {
+        KERF_TRY(lower_reference(chain.anchor));
+      }
       if (chain.last == chain.anchor) return {};
       KERF_ASSIGN(rep, values_.first(anchor.outputs[0]));
     }
@@ -292,6 +298,8 @@ class Lowering {
       KERF_ASSIGN(lowered, lower_softmax(values_, node));
     } else if (op == "MatMul") {
       KERF_ASSIGN(lowered, lower_matmul(values_, node));
+    } else if (op == "Gemm") {
+      KERF_ASSIGN(lowered, lower_gemm(values_, node));
     } else if (op == "BatchNormalization") {
       KERF_ASSIGN(lowered, lower_batch_norm(node));
     } else {
