@@ -7,6 +7,7 @@
 
 #include "workers/compress/model.h"
 #include "workers/engine/executor.h"
+#include "workers/graph/fingerprint.h"
 
 namespace kerf::compress {
 namespace {
@@ -16,7 +17,8 @@ using graph::Graph;
 using graph::Tensor;
 
 constexpr std::int64_t kBatchBytes = 64LL << 20U;
-constexpr std::int64_t kLargestBatch = 32;
+/// What the samples of a batch give should still be in the caches when it is counted.
+constexpr std::int64_t kLargestBatch = 8;
 constexpr std::size_t kMostVariants = 24;
 
 /// `count` of `samples` indices, evenly spaced from the first.
@@ -59,8 +61,11 @@ struct Buffers {
 
 }  // namespace
 
-Calibration::Calibration(const PreparedModel&, std::vector<Tensor> inputs, int threads)
-    : inputs_(std::move(inputs)), threads_(std::max(1, threads)) {
+Calibration::Calibration(const PreparedModel& model, std::vector<Tensor> inputs, int threads)
+    : model_(model.graph),
+      model_prints_(graph::fingerprints(model.graph)),
+      inputs_(std::move(inputs)),
+      threads_(std::max(1, threads)) {
   if (!inputs_.empty() && inputs_[0].rank() > 0) samples_ = inputs_[0].dim(0);
 }
 
@@ -71,33 +76,62 @@ Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
     return invalid_argument("the calibration data has " + std::to_string(inputs_.size()) +
                             " inputs; the model has " + std::to_string(graph.inputs.size()));
   }
-  auto entry = std::find_if(variants_.begin(), variants_.end(),
-                            [&](const Variant& known) { return known.key == variant; });
-  if (entry == variants_.end()) {
-    variants_.push_front({variant, {}});
-    entry = variants_.begin();
-    if (variants_.size() > kMostVariants) {
-      auto oldest = std::prev(variants_.end());
-      if (oldest->key.empty()) --oldest;
-      variants_.erase(oldest);
-    }
+  std::vector<std::string> unchanged;
+  std::vector<std::string> own;
+  if (variant.empty()) {
+    own = values;
   } else {
-    variants_.splice(variants_.begin(), variants_, entry);
-    entry = variants_.begin();
+    const auto prints = graph::fingerprints(graph);
+    for (const std::string& value : values) {
+      const auto here = prints.find(value);
+      const auto there = model_prints_.find(value);
+      const bool same = here != prints.end() && there != model_prints_.end() && here->second == there->second;
+      (same ? unchanged : own).push_back(value);
+    }
   }
+  std::map<std::string, const ValueStatistics*> out;
+  if (!unchanged.empty()) {
+    Variant& model = variant_of("");
+    KERF_TRY(complete(model_, unchanged, model));
+    for (const std::string& value : unchanged) out[value] = &model.values.at(value);
+  }
+  if (!own.empty()) {
+    Variant& changed = variant_of(variant);
+    KERF_TRY(complete(graph, own, changed));
+    for (const std::string& value : own) out[value] = &changed.values.at(value);
+  }
+  return out;
+}
+
+/// The variant of that key, made where it isn't known, now the most recently used.
+Calibration::Variant& Calibration::variant_of(const std::string& key) {
+  const auto known = std::find_if(variants_.begin(), variants_.end(),
+                                  [&](const Variant& variant) { return variant.key == key; });
+  if (known != variants_.end()) {
+    variants_.splice(variants_.begin(), variants_, known);
+    return variants_.front();
+  }
+  variants_.push_front({key, {}});
+  if (variants_.size() > kMostVariants) {
+    auto oldest = std::prev(variants_.end());
+    if (oldest->key.empty()) --oldest;
+    variants_.erase(oldest);
+  }
+  return variants_.front();
+}
+
+/// Observes those of `values` that the variant doesn't have yet.
+Result<void> Calibration::complete(const Graph& graph, const std::vector<std::string>& values,
+                                   Variant& variant) {
   std::vector<std::string> missing;
   for (const std::string& value : values) {
-    if (!entry->values.contains(value) &&
+    if (!variant.values.contains(value) &&
         std::find(missing.begin(), missing.end(), value) == missing.end()) {
       missing.push_back(value);
     }
   }
-  if (!missing.empty()) {
-    KERF_TRY(observe(graph, variant.empty() ? kModelSamples : kVariantSamples, missing, *entry));
-  }
-  std::map<std::string, const ValueStatistics*> out;
-  for (const std::string& value : values) out[value] = &entry->values.at(value);
-  return out;
+  if (missing.empty()) return {};
+  return observe(graph, variant.key.empty() ? kModelSamples : kVariantSamples, missing, variant);
 }
 
 Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,

@@ -1,18 +1,23 @@
 #include "workers/compress/compress.h"
 
+#include <algorithm>
+#include <bit>
 #include <chrono>
 #include <optional>
+#include <set>
 
 #include "workers/compress/activation_ranges.h"
-#include "workers/compress/bf16.h"
 #include "workers/compress/bias_correction.h"
+#include "workers/compress/export.h"
 #include "workers/compress/insert_qdq.h"
 #include "workers/compress/layer.h"
+#include "workers/compress/packed/packed_file.h"
 #include "workers/compress/plan_resolution.h"
 #include "workers/compress/prune_channels.h"
 #include "workers/compress/prune_unstructured.h"
 #include "workers/compress/quantize_weights.h"
-#include "workers/compress/storage_size.h"
+#include "workers/compress/represent_weights.h"
+#include "workers/compress/sign_activations.h"
 
 namespace kerf::compress {
 namespace {
@@ -64,40 +69,51 @@ Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& 
                                                             WeightChanges& changes) {
   std::map<std::string, QuantizedLayer> out;
   for (const auto& [name, layer] : plan.layers) {
-    if (layer.weight_bits == 16 && !make_bf16(graph, name)) {
-      return internal_error("layer '" + name + "' is gone");
-    }
-    if (layer.weight_bits > 8) continue;
+    if (layer.weight_bits == 32 && layer.codebook.entries == 0) continue;
     const Node* node = find_node(graph, name);
     if (node == nullptr) return internal_error("layer '" + name + "' is gone");
-    const Tensor& weights = graph.initializers.at(node->inputs[1]);
-    const std::size_t axis = output_channel_axis(*node);
-    auto quantized = quantize_weights(
-        weights, axis, {layer.weight_bits, layer.granularity == "channel", layer.weight_range});
-    if (!quantized.has_value()) return with_context("layer '" + name + "'", quantized.error());
-    if (plan.bias_correction) changes[name] = {weights, dequantize(*quantized, axis)};
-    out[name] = {std::move(*quantized), layer.weight_bits, layer.activation_bits == 8};
+    const Tensor before = graph.initializers.at(node->inputs[1]);
+    KERF_ASSIGN(auto quantized, represent_weights(name, layer, graph));
+    if (plan.bias_correction && (layer.weight_bits <= 8 || layer.codebook.entries > 0)) {
+      const Tensor after =
+          quantized ? dequantize(quantized->weights, output_channel_axis(*node))
+                    : graph.initializers.at(node->inputs[1]);
+      changes[name] = {before, after};
+    }
+    if (quantized) out[name] = std::move(*quantized);
   }
   return out;
 }
 
+/// What the inputs of integer layers are rounded by.
+struct InputRanges {
+  std::map<std::string, ActivationRange> ranges;
+  std::map<std::string, float> sign_scales;
+};
+
 /// A range for each value that an integer layer reads. Where layers that read the same value ask
 /// for different ranges, the first in the model's order is heard: there is one pair a value.
-Result<std::map<std::string, ActivationRange>> choose_ranges(const ResolvedPlan& plan,
-                                                             const Graph& graph,
-                                                             Calibration& calibration) {
+Result<InputRanges> choose_ranges(const ResolvedPlan& plan, const Graph& graph,
+                                  Calibration& calibration) {
   std::map<std::string, const LayerPlan*> wanted;
+  std::set<std::string> signs;
   std::vector<std::string> values;
   for (const auto& [name, layer] : plan.layers) {
-    if (!layer.runs_as_integers()) continue;
+    if (!layer.runs_as_integers() || layer.activation_range == "dynamic") continue;
     const std::string& value = find_node(graph, name)->inputs[0];
-    if (wanted.try_emplace(value, &layer).second) values.push_back(value);
+    values.push_back(value);
+    if (layer.activation_bits == 1) {
+      signs.insert(value);
+    } else {
+      wanted.try_emplace(value, &layer);
+    }
   }
   KERF_ASSIGN(auto statistics, calibration.statistics(graph, plan.variant(), values));
-  std::map<std::string, ActivationRange> out;
+  InputRanges out;
   for (const auto& [value, layer] : wanted) {
-    out[value] = choose_range(*statistics.at(value), layer->range, layer->symmetric);
+    out.ranges[value] = choose_range(*statistics.at(value), layer->range, layer->symmetric);
   }
+  for (const std::string& value : signs) out.sign_scales[value] = sign_scale(*statistics.at(value));
   return out;
 }
 
@@ -155,29 +171,51 @@ Result<void> correct_biases(const PreparedModel& model, const std::vector<bool>&
   return {};
 }
 
+/// Bits of an index into that many values.
+int index_bits(std::int64_t values) {
+  return std::max(1, static_cast<int>(std::bit_width(static_cast<std::uint64_t>(values - 1))));
+}
+
 /// The DequantizeLinear that produces a value; null where another op does.
 const Node* dequantizer(const Graph& graph, const std::string& value) {
   const Node* source = graph.producer(value);
   return source != nullptr && source->op == "DequantizeLinear" ? source : nullptr;
 }
 
+/// Whether an integer layer's input is signs: integers that are read with another scale than they
+/// were made with.
+bool reads_signs(const Graph& graph, const Node& node) {
+  const Node* dequantize = dequantizer(graph, node.inputs[0]);
+  const Node* quantize = dequantize == nullptr ? nullptr : graph.producer(dequantize->inputs[0]);
+  return quantize != nullptr && quantize->op == "QuantizeLinear" &&
+         quantize->inputs[1] != dequantize->inputs[1];
+}
+
 /// Bits and execution of a layer as its graph says, so that models that came quantized are reported
 /// as what they are.
 void describe(const Graph& graph, const Node& node, const Tensor& weights, LayerReport& entry) {
   const Node* integers = dequantizer(graph, node.inputs[1]);
+  const bool bf16 = node.text("kerf_precision", "") == "bf16";
+  const std::string real = bf16 ? "bf16" : "f32";
+  const auto shared = node.integer("kerf_shared_values", 0);
+  entry.activation_bits = bf16 ? 16 : 32;
   if (integers == nullptr) {
-    const bool bf16 = node.text("kerf_precision", "") == "bf16";
-    entry.weight_bits = bf16 ? 16 : 32;
-    entry.activation_bits = entry.weight_bits;
-    entry.executes_as = bf16 ? "bf16" : "f32";
+    entry.weight_bits = entry.activation_bits;
+    entry.executes_as = real;
+    if (shared > 0) {
+      entry.weight_bits = index_bits(shared);
+      entry.executes_as += " (" + std::to_string(shared) + " shared values)";
+    }
     return;
   }
   const bool four = weights.dtype() == graph::DType::kS4 || weights.dtype() == graph::DType::kU4;
   entry.weight_bits = static_cast<int>(integers->integer("kerf_bits", four ? 4 : 8));
+  if (shared > 0) entry.weight_bits = std::min(entry.weight_bits, index_bits(shared));
   const bool runs_as_integers = dequantizer(graph, node.inputs[0]) != nullptr;
-  entry.activation_bits = runs_as_integers ? 8 : 32;
-  entry.executes_as =
-      runs_as_integers ? "s8" : "f32 (" + std::to_string(entry.weight_bits) + "-bit weights)";
+  if (runs_as_integers) entry.activation_bits = reads_signs(graph, node) ? 1 : 8;
+  entry.executes_as = runs_as_integers
+                          ? "s8"
+                          : real + " (" + std::to_string(entry.weight_bits) + "-bit weights)";
 }
 
 void report(const PreparedModel& model, const ResolvedPlan& plan, CompressedModel& out) {
@@ -199,7 +237,6 @@ void report(const PreparedModel& model, const ResolvedPlan& plan, CompressedMode
     out.layers.push_back(std::move(entry));
     out.macs += layer_macs(out.graph, *node);
   }
-  out.storage_bytes = storage_size(out.graph);
 }
 
 }  // namespace
@@ -243,13 +280,13 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   KERF_ASSIGN(auto layers, round_weights(resolved, rounded, rounding));
   phases.end("weights");
 
-  std::map<std::string, ActivationRange> ranges;
+  InputRanges ranges;
   if (resolved.needs_ranges()) {
     KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, *calibration));
   }
   phases.end("calibration");
 
-  KERF_ASSIGN(out.graph, insert_qdq(rounded, layers, ranges));
+  KERF_ASSIGN(out.graph, insert_qdq(rounded, layers, ranges.ranges, ranges.sign_scales));
   phases.end("qdq");
 
   if (resolved.corrects_biases()) {
@@ -258,6 +295,9 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
     out.recovery_seconds = out.phase_ms["recovery"] / 1000;
   }
   report(model, resolved, out);
+  // The hash of the source has a place of its own in the file, whatever it is.
+  KERF_ASSIGN(const Graph standard, to_standard_onnx(out, export_metadata(plan, {})));
+  out.storage_bytes = packed_size(standard);
   phases.end("size");
   return out;
 }

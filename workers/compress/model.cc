@@ -67,17 +67,27 @@ void add_choices(const Node& node, const Tensor& weights, bool quantized, LayerI
   const bool matrix = node.op == "Gemm" || node.op == "MatMul";
   layer.weight_bits = numbers({32});
   layer.activation_bits = numbers({32});
+  layer.codebook = false;
   if (quantized || weights.dtype() != DType::kF32) return;
   const bool plain = node.integer("transA", 0) == 0 && (!matrix || weights.rank() == 2);
   if (!plain) return;
   if (node.op == "ConvTranspose") {
     // Its integers are turned back into f32 before it runs; one scale a channel has no axis where
     // there are groups.
-    if (node.integer("group", 1) == 1) layer.weight_bits = numbers({32, 8, 7, 6, 5, 4, 3, 2});
+    if (node.integer("group", 1) == 1) {
+      layer.weight_bits = numbers({32, 8, 7, 6, 5, 4, 3, 2});
+      layer.weight_bits.insert(layer.weight_bits.end(), {Json("ternary"), Json(1)});
+    }
   } else {
     layer.weight_bits = numbers({32, 16, 8, 7, 6, 5, 4, 3, 2});
-    layer.activation_bits = numbers({32, 16, 8});
+    layer.weight_bits.insert(layer.weight_bits.end(), {Json("ternary"), Json(1)});
+    layer.activation_bits = numbers({32, 16, 8, 1});
   }
+  if (layer.weight_bits.size() > 1) {
+    layer.granularities = {"channel", "tensor"};
+    if (matrix) layer.granularities.emplace_back("group:N");
+  }
+  layer.codebook = true;
   layer.prune_structures.emplace_back("unstructured");
   const std::size_t input_axis = output_channel_axis(node) == 0 ? 1 : 0;
   if (weights.dim(input_axis) >= 4) layer.prune_structures.emplace_back("2:4");

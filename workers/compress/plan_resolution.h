@@ -19,7 +19,7 @@ struct ResolvedPlan {
   std::optional<double> global_channels;                  ///< One ratio for all other groups.
   bool bias_correction = false;
 
-  [[nodiscard]] bool needs_ranges() const;     ///< Some layer runs on integers.
+  [[nodiscard]] bool needs_ranges() const;     ///< Some layer's input has a range of its own.
   [[nodiscard]] bool corrects_biases() const;  ///< Some layer's weights change and it is wanted.
   [[nodiscard]] bool prunes_single_weights(const LayerPlan& layer) const;
 

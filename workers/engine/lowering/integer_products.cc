@@ -1,12 +1,8 @@
-// DynamicQuantizeLinear and MatMulInteger, as dynamically quantized models have them.
+// MatMulInteger, as dynamically quantized models have it.
 #include <algorithm>
-#include <cmath>
 
 #include "workers/engine/kernels/cast.h"
-#include "workers/engine/kernels/parallel.h"
 #include "workers/engine/kernels/primitive.h"
-#include "workers/engine/kernels/reduction.h"
-#include "workers/engine/kernels/vector.h"
 #include "workers/engine/lowering/light.h"
 
 namespace kerf::engine {
@@ -19,50 +15,6 @@ using graph::Tensor;
 namespace {
 
 bool is_byte(DType dtype) { return dtype == DType::kU8 || dtype == DType::kS8; }
-
-Result<bool> dynamic_quantize(Values& values, const Node& node) {
-  if (values.info(node.inputs[0]).dtype != DType::kF32 || node.outputs.size() != 3 || node.outputs[0].empty() || node.outputs[1].empty() ||
-      node.outputs[2].empty()) {
-    return false;
-  }
-  KERF_ASSIGN(const Rep x, plain_input(values, node.inputs[0]));
-  const auto n = *graph::element_count(values.dims(x));
-  const SlotId y = make_output(values, node, 0);
-  const SlotId scale = make_output(values, node, 1);
-  const SlotId zero = make_output(values, node, 2);
-  constexpr std::int64_t kPart = 8192;
-  const std::int64_t parts = (n + kPart - 1) / kPart;
-  const int threads = values.threads();
-  values.emit(make_call("kerf:dynamic_quantize", {x.slot}, {y, scale, zero},
-                        [=, from = x.slot](Pointers p, std::byte* scratch) {
-                          const auto* in = at<const float>(p, from);
-                          auto* ends = reinterpret_cast<float*>(scratch);
-                          parallel_for(static_cast<std::size_t>(parts), kPart, threads, [&](std::size_t i) {
-                            const std::int64_t first = static_cast<std::int64_t>(i) * kPart;
-                            const std::int64_t count = std::min(kPart, n - first);
-                            fold({Fold::kMinimum, 1, count, 1, 1}, in + first, ends + 2 * i);
-                            fold({Fold::kMaximum, 1, count, 1, 1}, in + first, ends + 2 * i + 1);
-                          });
-                          float low = 0;
-                          float high = 0;
-                          for (std::int64_t i = 0; i < parts; ++i) {
-                            low = std::min(low, ends[2 * i]);
-                            high = std::max(high, ends[2 * i + 1]);
-                          }
-                          const float step = high > low ? (high - low) / 255.0F : 1.0F;
-                          const float offset = std::clamp(std::nearbyint(-low / step), 0.0F, 255.0F);
-                          *at<float>(p, scale) = step;
-                          *at<std::uint8_t>(p, zero) = static_cast<std::uint8_t>(offset);
-                          auto* out = at<std::uint8_t>(p, y);
-                          parallel_for(static_cast<std::size_t>(parts), kPart, threads, [&](std::size_t i) {
-                            const std::int64_t first = static_cast<std::int64_t>(i) * kPart;
-                            vector::store_u8(in + first, static_cast<std::size_t>(std::min(kPart, n - first)), step, offset, out + first);
-                          });
-                        },
-                        2 * parts * static_cast<std::int64_t>(sizeof(float))),
-              node.name, node.op, "f32");
-  return true;
-}
 
 /// A zero point that one number gives: as s32 in a slot. 0 stands for none.
 struct ZeroPoint {
@@ -159,8 +111,8 @@ Result<bool> integer_product(Values& values, const Node& node) {
 }  // namespace
 
 Result<bool> lower_integer_products(Values& values, const Node& node) {
-  if ((node.op != "DynamicQuantizeLinear" && node.op != "MatMulInteger") || !has_full_inputs(values, node)) return false;
-  return node.op == "MatMulInteger" ? integer_product(values, node) : dynamic_quantize(values, node);
+  if (node.op != "MatMulInteger" || !has_full_inputs(values, node)) return false;
+  return integer_product(values, node);
 }
 
 }  // namespace kerf::engine
