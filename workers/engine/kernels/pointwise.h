@@ -18,7 +18,7 @@ enum class PointOp : std::uint8_t {
   // With an operand:
   kAdd, kSubtract, kSubtractFrom, kMultiply, kDivide, kDivideInto, kMaximum, kMinimum, kPRelu,
   // Without:
-  kRelu, kClip, kLinear, kAbsolute, kSquareRoot, kHardSigmoid, kHardSwish, kExponential, kSigmoid,
+  kRelu, kClip, kLinear, kAbsolute, kSign, kSquareRoot, kHardSigmoid, kHardSwish, kExponential, kSigmoid,
   kSwish, kTanh, kElu, kGelu,
   kFunction,  ///< One call an element.
 };
