@@ -26,6 +26,7 @@ Json layer_json(const LayerInfo& layer) {
               {"choices",
                {{"weight_bits", layer.weight_bits},
                 {"activation_bits", layer.activation_bits},
+                {"rounding", layer.roundings},
                 {"prune", layer.prune_structures}}}};
   if (!layer.prune_group.empty()) out["prune_group"] = layer.prune_group;
   if (!layer.channels_stay_because.empty()) {
@@ -47,6 +48,7 @@ LayerInfo parse_layer(const Json& layer) {
   const Json& choices = layer.at("choices");
   for (const Json& bits : choices.at("weight_bits")) out.weight_bits.push_back(bits);
   for (const Json& bits : choices.at("activation_bits")) out.activation_bits.push_back(bits);
+  out.roundings = choices.value("rounding", std::vector<std::string>());
   out.prune_structures = choices.at("prune").get<std::vector<std::string>>();
   out.prune_group = layer.value("prune_group", "");
   out.channels_stay_because = layer.value("channels_stay_because", "");

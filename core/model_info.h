@@ -27,6 +27,7 @@ struct LayerInfo {
   std::int64_t params = 0;                   ///< Weights and bias.
   std::vector<Json> weight_bits;             ///< What a plan may say for this layer.
   std::vector<Json> activation_bits;
+  std::vector<std::string> roundings;        ///< "nearest", "adaptive"; empty: not known.
   std::vector<std::string> prune_structures; ///< "channel" only where its channels may go.
   std::string prune_group;                   ///< Name of its TiedGroup; empty = channels stay.
   std::string channels_stay_because;         ///< Why, where prune_group is empty.

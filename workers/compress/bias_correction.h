@@ -39,6 +39,9 @@ namespace kerf::compress {
                                            std::size_t output_axis,
                                            const std::map<std::size_t, std::vector<bool>>& kept);
 
+/// Whether correct_bias can give the layer a bias.
+[[nodiscard]] bool can_take_bias(const graph::Graph& graph, const graph::Node& layer);
+
 /// Subtracts `error` from a layer's bias, which it gets where it has none (a MatMul of a 2-D value
 /// becomes a Gemm). False, with nothing changed, where the layer can't take a bias or an element of
 /// `error` is not finite.

@@ -12,6 +12,7 @@
 #include "workers/compress/prune_channels.h"
 #include "workers/compress/prune_unstructured.h"
 #include "workers/compress/quantize_weights.h"
+#include "workers/compress/round_layer.h"
 #include "workers/compress/storage_size.h"
 
 namespace kerf::compress {
@@ -60,23 +61,42 @@ Result<void> prune_single_weights(const ResolvedPlan& plan, Graph& graph) {
   return {};
 }
 
+/// Weights become integers or bf16, each layer by what the f32 graph gives it to read.
 Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& plan, Graph& graph,
+                                                            Calibration* calibration,
                                                             WeightChanges& changes) {
   std::map<std::string, QuantizedLayer> out;
+  std::vector<std::string> adaptive;
+  const auto round = [&](const std::string& name, const SecondMoments* moments) -> Result<void> {
+    const Node& node = *find_node(graph, name);
+    const bool bias_follows = plan.bias_correction && can_take_bias(graph, node);
+    KERF_ASSIGN(QuantizedLayer layer,
+                round_layer(graph, node, plan.at(name), moments, bias_follows));
+    if (plan.bias_correction) {
+      changes[name] = {graph.initializers.at(node.inputs[1]),
+                       dequantize(layer.weights, output_channel_axis(node))};
+    }
+    out[name] = std::move(layer);
+    return {};
+  };
   for (const auto& [name, layer] : plan.layers) {
     if (layer.weight_bits == 16 && !make_bf16(graph, name)) {
       return internal_error("layer '" + name + "' is gone");
     }
     if (layer.weight_bits > 8) continue;
-    const Node* node = find_node(graph, name);
-    if (node == nullptr) return internal_error("layer '" + name + "' is gone");
-    const Tensor& weights = graph.initializers.at(node->inputs[1]);
-    const std::size_t axis = output_channel_axis(*node);
-    auto quantized = quantize_weights(
-        weights, axis, {layer.weight_bits, layer.granularity == "channel", layer.weight_range});
-    if (!quantized.has_value()) return with_context("layer '" + name + "'", quantized.error());
-    if (plan.bias_correction) changes[name] = {weights, dequantize(*quantized, axis)};
-    out[name] = {std::move(*quantized), layer.weight_bits, layer.activation_bits == 8};
+    if (find_node(graph, name) == nullptr) return internal_error("layer '" + name + "' is gone");
+    if (rounds_adaptively(layer)) {
+      adaptive.push_back(name);
+    } else {
+      KERF_TRY(round(name, nullptr));
+    }
+  }
+  for (const std::vector<std::string>& part : moment_parts(graph, adaptive)) {
+    KERF_ASSIGN(const auto moments, calibration->second_moments(graph, plan.variant(), part));
+    for (const std::string& name : part) {
+      const auto found = moments.find(name);
+      KERF_TRY(round(name, found == moments.end() ? nullptr : found->second.get()));
+    }
   }
   return out;
 }
@@ -206,7 +226,7 @@ void report(const PreparedModel& model, const ResolvedPlan& plan, CompressedMode
 
 bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan) {
   const auto resolved = resolve_plan(model, plan);
-  return resolved.has_value() && (resolved->needs_ranges() || resolved->corrects_biases());
+  return resolved.has_value() && resolved->needs_calibration();
 }
 
 Result<CompressedModel> compress(const PreparedModel& model, const CompressionPlan& plan,
@@ -216,6 +236,9 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   KERF_ASSIGN(const ResolvedPlan resolved, resolve_plan(model, plan));
   if (calibration == nullptr && resolved.needs_ranges()) {
     return invalid_argument("a plan with 8-bit activations needs --calibration");
+  }
+  if (calibration == nullptr && resolved.rounds_adaptively()) {
+    return invalid_argument("plan: rounding \"adaptive\" needs --calibration");
   }
   if (calibration == nullptr && resolved.corrects_biases()) {
     return invalid_argument("plan.global.recovery: \"bias_correction\" needs --calibration");
@@ -240,7 +263,7 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
 
   Graph rounded = pruned;
   WeightChanges rounding;
-  KERF_ASSIGN(auto layers, round_weights(resolved, rounded, rounding));
+  KERF_ASSIGN(auto layers, round_weights(resolved, rounded, calibration, rounding));
   phases.end("weights");
 
   std::map<std::string, ActivationRange> ranges;

@@ -70,6 +70,7 @@ void add_choices(const Node& node, const Tensor& weights, bool quantized, LayerI
   if (quantized || weights.dtype() != DType::kF32) return;
   const bool plain = node.integer("transA", 0) == 0 && (!matrix || weights.rank() == 2);
   if (!plain) return;
+  layer.roundings = {"nearest"};
   if (node.op == "ConvTranspose") {
     // Its integers are turned back into f32 before it runs; one scale a channel has no axis where
     // there are groups.
@@ -77,6 +78,7 @@ void add_choices(const Node& node, const Tensor& weights, bool quantized, LayerI
   } else {
     layer.weight_bits = numbers({32, 16, 8, 7, 6, 5, 4, 3, 2});
     layer.activation_bits = numbers({32, 16, 8});
+    layer.roundings.emplace_back("adaptive");
   }
   layer.prune_structures.emplace_back("unstructured");
   const std::size_t input_axis = output_channel_axis(node) == 0 ? 1 : 0;

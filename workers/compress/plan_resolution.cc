@@ -1,6 +1,9 @@
 #include "workers/compress/plan_resolution.h"
 
 #include <algorithm>
+#include <stdexcept>
+
+#include "workers/compress/round_layer.h"
 
 namespace kerf::compress {
 namespace {
@@ -85,9 +88,6 @@ Result<void> check_precision(const std::string& name, const LayerPlan& layer, co
     return not_available(where(name, "symmetric"), "false for weights (activation_bits is 32)",
                          "true");
   }
-  if (layer.rounding != "nearest") {
-    return not_available(where(name, "rounding"), quoted(layer.rounding), "\"nearest\"");
-  }
   return {};
 }
 
@@ -123,6 +123,15 @@ Result<void> fit_to_layer(const LayerInfo& info, const CompressionPlan& plan, co
     layer.weight_bits = 32;
     layer.activation_bits = 32;
   }
+  if (rounds_adaptively(layer) && !info.roundings.empty() &&
+      std::find(info.roundings.begin(), info.roundings.end(), layer.rounding) ==
+          info.roundings.end()) {
+    if (plan.names_key(info.name, "rounding")) {
+      return invalid_argument(where(info.name, "rounding") + ": \"adaptive\"; layer '" + info.name +
+                              "' (" + info.op + ") is rounded to the nearest only");
+    }
+    layer.rounding = "nearest";
+  }
   if (layer.prune.ratio > 0 && layer.prune.structure != "channel" &&
       std::find(info.prune_structures.begin(), info.prune_structures.end(), "unstructured") ==
           info.prune_structures.end()) {
@@ -144,6 +153,22 @@ bool ResolvedPlan::prunes_single_weights(const LayerPlan& layer) const {
 bool ResolvedPlan::needs_ranges() const {
   return std::any_of(layers.begin(), layers.end(),
                      [](const auto& layer) { return layer.second.runs_as_integers(); });
+}
+
+bool ResolvedPlan::rounds_adaptively() const {
+  return std::any_of(layers.begin(), layers.end(),
+                     [](const auto& layer) { return compress::rounds_adaptively(layer.second); });
+}
+
+bool ResolvedPlan::needs_calibration() const {
+  return needs_ranges() || corrects_biases() || rounds_adaptively();
+}
+
+const LayerPlan& ResolvedPlan::at(const std::string& layer) const {
+  const auto found = std::find_if(layers.begin(), layers.end(),
+                                  [&](const auto& entry) { return entry.first == layer; });
+  if (found == layers.end()) throw std::out_of_range("the plan has no layer '" + layer + "'");
+  return found->second;
 }
 
 bool ResolvedPlan::prunes() const {

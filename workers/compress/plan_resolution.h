@@ -23,6 +23,10 @@ struct ResolvedPlan {
   [[nodiscard]] bool corrects_biases() const;  ///< Some layer's weights change and it is wanted.
   [[nodiscard]] bool prunes_single_weights(const LayerPlan& layer) const;
 
+  [[nodiscard]] bool rounds_adaptively() const;
+  [[nodiscard]] bool needs_calibration() const;
+  [[nodiscard]] const LayerPlan& at(const std::string& layer) const;  ///< Throws where unknown.
+
   [[nodiscard]] bool prunes() const;  ///< Channels or single weights go somewhere.
 
   /// Says what was pruned, and nothing else: equal for plans with the same pruned f32 graph; empty
