@@ -113,6 +113,24 @@ std::optional<std::vector<double>> mean_output_error(const Graph& graph, const N
   return std::nullopt;
 }
 
+std::vector<double> mean_change(const Node& layer, const Tensor& before, const Tensor& after,
+                                const SecondMoments& moments) {
+  const std::vector<double> w = weight_matrix(layer, before);
+  const std::vector<double> v = weight_matrix(layer, after);
+  const WeightPlace place(layer, before.shape());
+  std::vector<double> out(place.rows, 0.0);
+  const std::size_t rows = place.rows / std::max<std::size_t>(1, moments.groups);
+  for (const MomentBlock& block : moments.blocks) {
+    for (std::size_t r = block.group * rows; r < (block.group + 1) * rows; ++r) {
+      for (std::size_t c = 0; c < block.columns; ++c) {
+        const std::size_t at = r * place.columns + block.begin + c;
+        out[r] += (v[at] - w[at]) * block.mean[c];
+      }
+    }
+  }
+  return out;
+}
+
 Tensor spread_weights(const Tensor& whole, const Tensor& reduced, std::size_t output_axis,
                       const std::map<std::size_t, std::vector<bool>>& kept) {
   Tensor out = whole;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "workers/compress/histogram.h"
+#include "workers/compress/second_moments.h"
 #include "workers/graph/graph.h"
 
 namespace kerf::compress {
@@ -27,6 +28,13 @@ namespace kerf::compress {
                                                                    const graph::Tensor& before,
                                                                    const graph::Tensor& after,
                                                                    const ValueStatistics& input);
+
+/// The same from second moments of what the layer reads: exact for the rows that they were taken of.
+///
+/// Needs:    moments of this layer's input (moments.depth columns a row of its weights).
+[[nodiscard]] std::vector<double> mean_change(const graph::Node& layer, const graph::Tensor& before,
+                                              const graph::Tensor& after,
+                                              const SecondMoments& moments);
 
 /// A pruned layer's weights in the shape that they had before its channels went.
 ///

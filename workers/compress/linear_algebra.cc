@@ -2,13 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
 // One version an instruction set; the loader picks. Sanitizers run before the resolvers can, so
-// they get the plain version. Products and sums stay apart (no fused ones), so all give equal bits.
+// they get the plain version.
 #if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
+#define KERF_VERSIONS
 #define KERF_VECTORIZED \
   __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -19,21 +21,51 @@ namespace kerf::compress {
 namespace {
 
 constexpr std::size_t kLanes = 16;  // columns of a packed block
-constexpr std::size_t kPanel = 256; // rows summed in f32
+constexpr std::size_t kHigh = 4;     // columns of a block that are multiplied at once
+constexpr std::size_t kPanel = 256;  // rows summed in f32
 
-/// tile[i][j] = Σ_r a[r][first + i] · b[r][j] for 8 columns of one block and 16 of another.
-KERF_VECTORIZED void multiply_tile(const float* __restrict a, const float* __restrict b,
-                                   std::size_t rows, float* __restrict tile) {
-  constexpr std::size_t kHigh = 8;
-  float sums[kHigh][kLanes] = {};
-  for (std::size_t r = 0; r < rows; ++r, a += kLanes, b += kLanes) {
+/// As many floats as fit a register, which plain loops over arrays don't stay in.
+template <std::size_t Bytes>
+struct Register {
+  typedef float Type __attribute__((vector_size(Bytes)));
+};
+
+/// tile[i][j] = Σ_r a[r][i] · b[r][j] for 4 columns of one packed block and 16 of another.
+template <std::size_t Bytes>
+[[gnu::always_inline]] inline void multiply(const float* a, const float* b, std::size_t rows,
+                                            float* tile) {
+  using Floats = typename Register<Bytes>::Type;
+  constexpr std::size_t kWidth = Bytes / sizeof(float);
+  for (std::size_t j = 0; j < kLanes; j += 2 * kWidth) {
+    Floats sums[kHigh][2] = {};
+    for (std::size_t r = 0; r < rows; ++r) {
+      Floats left;
+      Floats right;
+      std::memcpy(&left, b + r * kLanes + j, Bytes);
+      std::memcpy(&right, b + r * kLanes + j + kWidth, Bytes);
+#pragma GCC unroll 4
+      for (std::size_t i = 0; i < kHigh; ++i) {
+        sums[i][0] += a[r * kLanes + i] * left;
+        sums[i][1] += a[r * kLanes + i] * right;
+      }
+    }
+#pragma GCC unroll 4
     for (std::size_t i = 0; i < kHigh; ++i) {
-      for (std::size_t j = 0; j < kLanes; ++j) sums[i][j] += a[i] * b[j];
+      std::memcpy(tile + i * kLanes + j, &sums[i][0], Bytes);
+      std::memcpy(tile + i * kLanes + j + kWidth, &sums[i][1], Bytes);
     }
   }
-  for (std::size_t i = 0; i < kHigh; ++i) {
-    for (std::size_t j = 0; j < kLanes; ++j) tile[i * kLanes + j] = sums[i][j];
-  }
+}
+
+#ifdef KERF_VERSIONS
+__attribute__((target("arch=x86-64-v3"))) void multiply_tile(const float* a, const float* b,
+                                                             std::size_t rows, float* tile) {
+  multiply<32>(a, b, rows, tile);
+}
+__attribute__((target("default")))
+#endif
+void multiply_tile(const float* a, const float* b, std::size_t rows, float* tile) {
+  multiply<16>(a, b, rows, tile);
 }
 
 /// y −= Σ_k factor[k] · x[k], four rows x at a time.
@@ -105,7 +137,7 @@ void add_gram(std::span<const float> rows, std::size_t count, std::size_t column
               std::span<double> gram) {
   const std::size_t blocks = (columns + kLanes - 1) / kLanes;
   std::vector<float> packed(blocks * kPanel * kLanes, 0.0F);
-  float tile[8 * kLanes];
+  float tile[kHigh * kLanes];
   for (std::size_t begin = 0; begin < count; begin += kPanel) {
     const std::size_t used = std::min(kPanel, count - begin);
     const float* panel = rows.data() + begin * columns;
@@ -119,9 +151,9 @@ void add_gram(std::span<const float> rows, std::size_t count, std::size_t column
         packed[(c / kLanes * kPanel + r) * kLanes + c % kLanes] = row[c] * factor;
       }
     }
-    for (std::size_t i = 0; i < columns; i += 8) {
+    for (std::size_t i = 0; i < columns; i += kHigh) {
       const float* a = packed.data() + i / kLanes * kPanel * kLanes + i % kLanes;
-      const std::size_t high = std::min<std::size_t>(8, columns - i);
+      const std::size_t high = std::min(kHigh, columns - i);
       for (std::size_t block = i / kLanes; block < blocks; ++block) {
         multiply_tile(a, packed.data() + block * kPanel * kLanes, used, tile);
         const std::size_t wide = std::min(kLanes, columns - block * kLanes);

@@ -9,11 +9,11 @@ namespace kerf::compress {
 /// Adds XᵀX of f32 rows to a matrix of doubles.
 ///
 /// Shapes:   rows [count, columns], row-major; gram [columns, columns].
-/// Maths:    only gram[i, j] with j ≥ i rounded down to a multiple of 16 is added to; mirror()
-///           copies it to the other side once everything was added. Products are summed in f32 over
-///           256 rows and in double over those sums; rows of very large or very small elements are
-///           scaled by a power of two first, so that no square overflows or vanishes.
-/// Cost:     count · columns² / 2 multiply-adds; the same bits on every x86-64.
+/// Maths:    gram[i, j] with j ≥ i is complete afterwards; mirror() copies it to the other side once
+///           everything was added. Products are summed in f32 over 256 rows, and those sums in
+///           double; rows of very large or very small elements are scaled by a power of two first,
+///           so that no square overflows or vanishes.
+/// Cost:     count · columns² / 2 multiply-adds.
 void add_gram(std::span<const float> rows, std::size_t count, std::size_t columns,
               std::span<double> gram);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "workers/compress/activation_scores.h"
 #include "workers/compress/round_layer.h"
 
 namespace kerf::compress {
@@ -92,16 +93,16 @@ Result<void> check_precision(const std::string& name, const LayerPlan& layer, co
 }
 
 Result<void> check_techniques(const std::string& name, const LayerPlan& layer, const Where& where) {
-  if (layer.rank.share < 1) {
-    return not_available(where(name, "rank"), canonical_text(Json(layer.rank.share)), "1");
-  }
   if (layer.codebook.entries > 0) {
     return not_available(where(name, "codebook"), std::to_string(layer.codebook.entries),
                          "no codebook");
   }
-  if (layer.prune.ratio > 0 && layer.prune.score != "l1" && layer.prune.score != "l2") {
-    return not_available(where(name, "prune") + ".score", quoted(layer.prune.score),
-                         "\"l1\", \"l2\"");
+  const auto& scores = scores_for(layer.prune.structure);
+  if (layer.prune.ratio > 0 &&
+      std::find(scores.begin(), scores.end(), layer.prune.score) == scores.end()) {
+    return invalid_argument(where(name, "prune") + ".score: " + quoted(layer.prune.score) +
+                            " doesn't score what structure " + quoted(layer.prune.structure) +
+                            " removes; expected " + list(std::vector<Json>(scores.begin(), scores.end())));
   }
   return {};
 }
@@ -123,15 +124,6 @@ Result<void> fit_to_layer(const LayerInfo& info, const CompressionPlan& plan, co
     layer.weight_bits = 32;
     layer.activation_bits = 32;
   }
-  if (rounds_adaptively(layer) && !info.roundings.empty() &&
-      std::find(info.roundings.begin(), info.roundings.end(), layer.rounding) ==
-          info.roundings.end()) {
-    if (plan.names_key(info.name, "rounding")) {
-      return invalid_argument(where(info.name, "rounding") + ": \"adaptive\"; layer '" + info.name +
-                              "' (" + info.op + ") is rounded to the nearest only");
-    }
-    layer.rounding = "nearest";
-  }
   if (layer.prune.ratio > 0 && layer.prune.structure != "channel" &&
       std::find(info.prune_structures.begin(), info.prune_structures.end(), "unstructured") ==
           info.prune_structures.end()) {
@@ -144,24 +136,75 @@ Result<void> fit_to_layer(const LayerInfo& info, const CompressionPlan& plan, co
   return {};
 }
 
+bool offers(const std::vector<std::string>& choices, const std::string& value) {
+  return std::find(choices.begin(), choices.end(), value) != choices.end();
+}
+
+/// The same for rounding, rank and scores.
+Result<void> fit_techniques(const LayerInfo& info, const CompressionPlan& plan, const Where& where,
+                            LayerPlan& layer) {
+  const std::string what = "; layer '" + info.name + "' (" + info.op + ") ";
+  if (rounds_adaptively(layer) && !offers(info.roundings, layer.rounding)) {
+    if (plan.names_key(info.name, "rounding")) {
+      return invalid_argument(where(info.name, "rounding") + ": \"adaptive\"" + what +
+                              "is rounded to the nearest only");
+    }
+    layer.rounding = "nearest";
+  }
+  if (layer.rank.share < 1 && !offers(info.rank_forms, layer.rank.form)) {
+    if (plan.names_key(info.name, "rank")) {
+      return invalid_argument(where(info.name, "rank") + ": form \"" + layer.rank.form + "\"" + what +
+                              (info.rank_forms.empty()
+                                   ? "can't be factorized"
+                                   : "takes " + list(std::vector<Json>(info.rank_forms.begin(), info.rank_forms.end()))));
+    }
+    layer.rank.share = 1;
+  }
+  if (layer.prune.ratio > 0 && layer.prune.structure != "channel" &&
+      !offers(info.prune_scores, layer.prune.score)) {
+    if (plan.names_key(info.name, "prune")) {
+      return invalid_argument(where(info.name, "prune") + ".score: \"" + layer.prune.score + "\"" + what +
+                              "takes " + list(std::vector<Json>(info.prune_scores.begin(), info.prune_scores.end())));
+    }
+    layer.prune.ratio = 0;
+  }
+  return {};
+}
+
+/// Groups whose channels a score says nothing about: refused where a layer's own entry asks for it,
+/// else they keep their channels.
+Result<void> check_channel_scores(const PreparedModel& model, const CompressionPlan& plan,
+                                  const Where& where, std::map<std::string, ChannelPruning>& channels) {
+  for (const TiedGroup& group : model.channels.groups) {
+    const auto pruning = channels.find(group.name);
+    std::string why;
+    if (pruning == channels.end() || can_score(model, group.layers, pruning->second.score, why))
+      continue;
+    for (const std::string& layer : group.layers) {
+      if (!plan.names_key(layer, "prune")) continue;
+      return invalid_argument(where(layer, "prune") + ".score: \"" + pruning->second.score +
+                              "\" doesn't go with layer '" + layer + "': " + why);
+    }
+    channels.erase(pruning);
+  }
+  return {};
+}
+
 }  // namespace
+
+bool ResolvedPlan::any(bool (*wanted)(const LayerPlan&)) const {
+  return std::any_of(layers.begin(), layers.end(),
+                     [&](const auto& layer) { return wanted(layer.second); });
+}
 
 bool ResolvedPlan::prunes_single_weights(const LayerPlan& layer) const {
   return layer.prune.ratio > 0 && layer.prune.structure != "channel";
 }
 
+bool ResolvedPlan::factorizes(const LayerPlan& layer) const { return layer.rank.share < 1; }
+
 bool ResolvedPlan::needs_ranges() const {
-  return std::any_of(layers.begin(), layers.end(),
-                     [](const auto& layer) { return layer.second.runs_as_integers(); });
-}
-
-bool ResolvedPlan::rounds_adaptively() const {
-  return std::any_of(layers.begin(), layers.end(),
-                     [](const auto& layer) { return compress::rounds_adaptively(layer.second); });
-}
-
-bool ResolvedPlan::needs_calibration() const {
-  return needs_ranges() || corrects_biases() || rounds_adaptively();
+  return any([](const LayerPlan& layer) { return layer.runs_as_integers(); });
 }
 
 const LayerPlan& ResolvedPlan::at(const std::string& layer) const {
@@ -171,6 +214,15 @@ const LayerPlan& ResolvedPlan::at(const std::string& layer) const {
   return found->second;
 }
 
+void ResolvedPlan::split(const std::string& layer, const std::vector<std::string>& parts) {
+  const auto found = std::find_if(layers.begin(), layers.end(),
+                                  [&](const auto& entry) { return entry.first == layer; });
+  if (found == layers.end()) throw std::out_of_range("the plan has no layer '" + layer + "'");
+  const LayerPlan plan = found->second;
+  auto at = layers.erase(found);
+  for (const std::string& part : parts) at = std::next(layers.insert(at, {part, plan}));
+}
+
 bool ResolvedPlan::prunes() const {
   return !channels.empty() || global_channels ||
          std::any_of(layers.begin(), layers.end(),
@@ -178,36 +230,92 @@ bool ResolvedPlan::prunes() const {
 }
 
 bool ResolvedPlan::corrects_biases() const {
-  return bias_correction &&
-         (prunes() || std::any_of(layers.begin(), layers.end(),
-                                  [](const auto& layer) { return layer.second.weight_bits <= 8; }));
+  return bias_correction && (prunes() || any([](const LayerPlan& layer) {
+                               return layer.weight_bits <= 8 || layer.rank.share < 1;
+                             }));
 }
 
-std::string ResolvedPlan::variant() const {
-  if (!prunes()) return {};
+bool ResolvedPlan::reconstructs() const {
+  return std::find(recovery.begin(), recovery.end(), "reconstruct") != recovery.end() &&
+         (prunes() || any([](const LayerPlan& layer) {
+            return layer.weight_bits <= 16 || layer.rank.share < 1;
+          }));
+}
+
+std::string ResolvedPlan::why_calibration() const {
+  if (needs_ranges()) return "a plan with 8-bit activations";
+  if (any(compress::rounds_adaptively)) return "a plan with rounding \"adaptive\"";
+  if (any([](const LayerPlan& layer) { return layer.rank.share < 1 && layer.rank.data_aware; }))
+    return "a plan with a data-aware rank";
+  for (const auto& [group, pruning] : channels) {
+    if (score_needs_data(pruning.score)) return "a plan that prunes by \"" + pruning.score + "\"";
+  }
+  for (const auto& [name, layer] : layers) {
+    if (prunes_single_weights(layer) && score_needs_data(layer.prune.score))
+      return "a plan that prunes by \"" + layer.prune.score + "\"";
+  }
+  if (corrects_biases()) return "plan.global.recovery: \"bias_correction\"";
+  if (reconstructs()) return "plan.global.recovery: \"reconstruct\"";
+  return {};
+}
+
+Json ResolvedPlan::structure(bool with_ranks) const {
   Json out = Json::object();
   for (const auto& [group, pruning] : channels) {
     out["channels"][group] = {pruning.ratio, pruning.score};
   }
   if (global_channels) out["global"] = *global_channels;
   for (const auto& [name, layer] : layers) {
+    if (!with_ranks || !factorizes(layer)) continue;
+    out["ranks"][name] = {layer.rank.share, layer.rank.form, layer.rank.data_aware};
+    // The bias of a factorized layer is corrected where that is wanted.
+    out["bias_correction"] = bias_correction;
+  }
+  if (equalize) out["equalize"] = true;
+  return out;
+}
+
+std::string ResolvedPlan::base_variant() const { return equalize ? "equalized" : ""; }
+
+std::string ResolvedPlan::channel_variant() const {
+  const bool cut = !channels.empty() || global_channels;
+  return cut ? "channels " + canonical_text(structure(false)) : base_variant();
+}
+
+std::string ResolvedPlan::structure_variant() const {
+  const bool split = any([](const LayerPlan& layer) { return layer.rank.share < 1; });
+  return split ? "structure " + canonical_text(structure(true)) : channel_variant();
+}
+
+std::string ResolvedPlan::variant() const {
+  const bool factorized = any([](const LayerPlan& layer) { return layer.rank.share < 1; });
+  if (!prunes() && !factorized && !reconstructs()) return base_variant();
+  Json out = structure(true);
+  for (const auto& [name, layer] : layers) {
     if (prunes_single_weights(layer)) {
-      out["weights"][name] = {layer.prune.structure, layer.prune.ratio};
+      out["weights"][name] = {layer.prune.structure, layer.prune.ratio, layer.prune.score};
+    }
+    // What comes after a layer is fitted to its rounded weights.
+    if (reconstructs() && layer.weight_bits <= 16) {
+      out["rounded"][name] = {layer.weight_bits, layer.granularity, layer.weight_range,
+                              layer.rounding};
     }
   }
-  out["bias_correction"] = bias_correction;
+  out["recovery"] = recovery;
   return canonical_text(out);
 }
 
 Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionPlan& plan) {
   KERF_TRY(check_names(model.info, plan));
-  if (plan.equalize()) return not_available("plan.global.equalize", "true", "false");
   ResolvedPlan out;
-  for (const std::string& step : plan.recovery()) {
-    if (step != "bias_correction") {
-      return not_available("plan.global.recovery", quoted(step), "\"none\", \"bias_correction\"");
+  out.equalize = plan.equalize();
+  out.recovery = plan.recovery();
+  for (const std::string& step : out.recovery) {
+    if (step != "bias_correction" && step != "reconstruct") {
+      return not_available("plan.global.recovery", quoted(step),
+                           "\"none\", \"bias_correction\", \"reconstruct\"");
     }
-    out.bias_correction = true;
+    out.bias_correction = out.bias_correction || step == "bias_correction";
   }
   const Where where(plan);
   for (const LayerInfo& info : model.info.layers) {
@@ -216,9 +324,12 @@ Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionP
     KERF_TRY(check_precision(info.name, layer, where));
     KERF_TRY(check_techniques(info.name, layer, where));
     KERF_TRY(fit_to_layer(info, plan, where, layer));
+    KERF_TRY(fit_techniques(info, plan, where, layer));
+    if (layer.rank.share < 1 && plan.names_key(info.name, "rank")) out.named_ranks.insert(info.name);
     out.layers.emplace_back(info.name, std::move(layer));
   }
   KERF_ASSIGN(out.channels, resolve_channel_pruning(model.channels, plan));
+  KERF_TRY(check_channel_scores(model, plan, where, out.channels));
   out.global_channels = plan.global_prune_ratio();
   return out;
 }
