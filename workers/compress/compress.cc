@@ -106,6 +106,15 @@ Result<std::map<std::string, SplitLayer>> factorize_layers(ResolvedPlan& plan, G
 Result<void> prune_single_weights(const ResolvedPlan& plan, Graph& graph, Calibration* calibration,
                                   WeightChanges& changes) {
   const Graph before_all = graph;
+  std::vector<std::string> values;  // one run for all layers
+  for (const auto& [name, layer] : plan.layers) {
+    const Node* node = find_node(graph, name);
+    const bool data = plan.prunes_single_weights(layer) && score_needs_data(layer.prune.score);
+    if (data && node != nullptr) values.push_back(node->inputs[0]);
+  }
+  if (!values.empty()) {
+    KERF_TRY(calibration->element_moments(graph, plan.structure_variant(), values));
+  }
   for (const auto& [name, layer] : plan.layers) {
     if (!plan.prunes_single_weights(layer)) continue;
     Node* node = find_node(graph, name);
