@@ -28,8 +28,8 @@ Json layer_json(const LayerInfo& layer) {
                 {"activation_bits", layer.activation_bits},
                 {"rounding", layer.roundings},
                 {"prune", layer.prune_structures},
-                {"prune_score", layer.prune_scores},
-                {"rank", layer.rank_forms}}}};
+                {"prune_score", layer.prune_scores}}}};
+  if (layer.rank_forms) out["choices"]["rank"] = *layer.rank_forms;
   if (!layer.prune_group.empty()) out["prune_group"] = layer.prune_group;
   if (!layer.channels_stay_because.empty()) {
     out["channels_stay_because"] = layer.channels_stay_because;
@@ -52,7 +52,9 @@ LayerInfo parse_layer(const Json& layer) {
   for (const Json& bits : choices.at("activation_bits")) out.activation_bits.push_back(bits);
   out.roundings = choices.value("rounding", std::vector<std::string>());
   out.prune_scores = choices.value("prune_score", std::vector<std::string>());
-  out.rank_forms = choices.value("rank", std::vector<std::string>());
+  if (choices.contains("rank")) {
+    out.rank_forms = choices["rank"].get<std::vector<std::string>>();
+  }
   out.prune_structures = choices.at("prune").get<std::vector<std::string>>();
   out.prune_group = layer.value("prune_group", "");
   out.channels_stay_because = layer.value("channels_stay_because", "");

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,7 +31,8 @@ struct LayerInfo {
   std::vector<std::string> roundings;        ///< "nearest", "adaptive"; empty: not known.
   std::vector<std::string> prune_structures; ///< "channel" only where its channels may go.
   std::vector<std::string> prune_scores;     ///< Of single weights and, where they may go, channels.
-  std::vector<std::string> rank_forms;       ///< "svd", "spatial", "tucker"; empty: stays whole.
+  /// "svd", "spatial", "tucker"; empty: it stays whole; none: not known.
+  std::optional<std::vector<std::string>> rank_forms;
   std::string prune_group;                   ///< Name of its TiedGroup; empty = channels stay.
   std::string channels_stay_because;         ///< Why, where prune_group is empty.
   std::string kernel;                        ///< The f32 primitive that runs it.

@@ -89,6 +89,7 @@ void add_choices(const Graph& graph, const Node& node, const Tensor& weights, bo
   const bool matrix = node.op == "Gemm" || node.op == "MatMul";
   layer.weight_bits = numbers({32});
   layer.activation_bits = numbers({32});
+  layer.rank_forms.emplace();
   if (quantized || weights.dtype() != DType::kF32) return;
   const bool plain = node.integer("transA", 0) == 0 && (!matrix || weights.rank() == 2);
   if (!plain) return;

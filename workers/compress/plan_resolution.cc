@@ -151,12 +151,13 @@ Result<void> fit_techniques(const LayerInfo& info, const CompressionPlan& plan, 
     }
     layer.rounding = "nearest";
   }
-  if (layer.rank.share < 1 && !offers(info.rank_forms, layer.rank.form)) {
+  const std::vector<std::string> forms = info.rank_forms.value_or(std::vector<std::string>());
+  if (layer.rank.share < 1 && !offers(forms, layer.rank.form)) {
     if (plan.names_key(info.name, "rank")) {
       return invalid_argument(where(info.name, "rank") + ": form \"" + layer.rank.form + "\"" + what +
-                              (info.rank_forms.empty()
+                              (forms.empty()
                                    ? "can't be factorized"
-                                   : "takes " + list(std::vector<Json>(info.rank_forms.begin(), info.rank_forms.end()))));
+                                   : "takes " + list(std::vector<Json>(forms.begin(), forms.end()))));
     }
     layer.rank.share = 1;
   }

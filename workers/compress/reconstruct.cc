@@ -17,7 +17,12 @@ using graph::Graph;
 using graph::Node;
 using graph::Tensor;
 
-constexpr double kRidge = 0.01;
+/// λ over the mean diagonal: little where there are many rows for each column, more as they get few.
+double ridge_of(const SecondMoments& moments) {
+  return 0.001 + 0.02 * static_cast<double>(moments.depth) /
+                     static_cast<double>(std::max<std::int64_t>(1, moments.rows));
+}
+
 constexpr std::int64_t kBytes = std::int64_t{256} << 20U;  // of the largest value, for all samples
 
 /// Samples such that a value of all of them fits into kBytes.
@@ -56,7 +61,7 @@ Fit fit(const Node& node, const Tensor& weights, const std::vector<double>& bias
       for (std::size_t r = 0; r < rows; ++r)
         cross[i * rows + r] -= block.mean[i] * (takes_bias ? mean[r] : b[r]);
     }
-    const std::vector<double> fitted = fit_rows(gram, cross, {w, rows * n}, rows, n, kRidge, keep_zeros);
+    const std::vector<double> fitted = fit_rows(gram, cross, {w, rows * n}, rows, n, ridge_of(moments), keep_zeros);
     std::copy(fitted.begin(), fitted.end(), w);
     for (std::size_t r = 0; takes_bias && r < rows; ++r) {
       double wanted = mean[r];

@@ -34,7 +34,7 @@ using LayerFinal = std::function<Result<bool>(const std::string& layer, const Se
 /// Maths:    in the graph's order, for each layer whose own weights or whose inputs have changed:
 ///           W and b minimise E‖y − W x̂ − b‖² + λ‖W − W₀‖², x̂ = its input in the changed graph (with
 ///           everything before it fitted already), y = its output in the reference, W₀ = its weights
-///           now, λ = 1 % of the mean diagonal of the inputs' covariance. A layer that can't take a
+///           now, λ = 0.001 + 0.02 · columns / rows of the mean diagonal of the inputs' covariance. A layer that can't take a
 ///           bias is fitted without one. Layers with shared weights stay.
 /// Data:     at most kReconstructSamples calibration samples, fewer where activations are large.
 /// Result:   weights and biases in `graph` are replaced; layers that LayerInput doesn't describe
@@ -46,6 +46,6 @@ using LayerFinal = std::function<Result<bool>(const std::string& layer, const Se
                                        const std::vector<ReconstructedLayer>& layers,
                                        const Calibration& calibration, const LayerFinal& final);
 
-inline constexpr std::int64_t kReconstructSamples = 256;
+inline constexpr std::int64_t kReconstructSamples = 512;
 
 }  // namespace kerf::compress
