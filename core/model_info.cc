@@ -26,6 +26,8 @@ Json layer_json(const LayerInfo& layer) {
               {"choices",
                {{"weight_bits", layer.weight_bits},
                 {"activation_bits", layer.activation_bits},
+                {"granularity", layer.granularities},
+                {"codebook", layer.codebook ? Json("2…256") : Json()},
                 {"rounding", layer.roundings},
                 {"prune", layer.prune_structures},
                 {"prune_score", layer.prune_scores}}}};
@@ -55,6 +57,9 @@ LayerInfo parse_layer(const Json& layer) {
   if (choices.contains("rank")) {
     out.rank_forms = choices["rank"].get<std::vector<std::string>>();
   }
+  // Of before there was a choice: every layer took these.
+  out.granularities = choices.value("granularity", std::vector<std::string>{"channel", "tensor"});
+  out.codebook = !choices.contains("codebook") || !choices["codebook"].is_null();
   out.prune_structures = choices.at("prune").get<std::vector<std::string>>();
   out.prune_group = layer.value("prune_group", "");
   out.channels_stay_because = layer.value("channels_stay_because", "");

@@ -29,6 +29,8 @@ struct LayerInfo {
   std::vector<Json> weight_bits;             ///< What a plan may say for this layer.
   std::vector<Json> activation_bits;
   std::vector<std::string> roundings;        ///< "nearest", "adaptive"; empty: not known.
+  std::vector<std::string> granularities;    ///< Of integer weights: "channel", "tensor", "group:N".
+  bool codebook = true;                      ///< Whether its weights may share values.
   std::vector<std::string> prune_structures; ///< "channel" only where its channels may go.
   std::vector<std::string> prune_scores;     ///< Of single weights and, where they may go, channels.
   /// "svd", "spatial", "tucker"; empty: it stays whole; none: not known.

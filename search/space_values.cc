@@ -16,12 +16,23 @@ bool contains(const std::vector<Json>& list, const Json& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
-/// Whether some kernel stands for the combination: integers with integers, weights alone, binary
-/// with binary; bf16 and f32 are one thing each.
+/// Whether some kernel stands for the combination: integers with integers, weights alone, signs with
+/// signs; bf16 and f32 are one thing each. Groups have no integer kernel, and signs no groups.
 bool has_meaning(const LayerPlan& plan) {
   if (plan.weight_bits >= 16) return true;
-  if (plan.activation_bits == 16) return false;
-  return plan.activation_bits != 1 || plan.weight_bits == 1;
+  const bool signs = plan.weight_bits == 1 || plan.weight_bits == kTernaryBits;
+  const bool grouped = plan.granularity.starts_with("group:");
+  if (grouped && (signs || plan.activation_bits <= 8)) return false;
+  if (signs && !plan.symmetric && plan.activation_bits > 8) return false;
+  if (plan.activation_bits == 16) return signs;
+  if (plan.activation_bits == 1) return signs && plan.activation_range == "static";
+  return true;
+}
+
+bool supports_granularity(const LayerInfo& layer, const std::string& granularity) {
+  const std::string listed = granularity.starts_with("group:") ? "group:N" : granularity;
+  return std::find(layer.granularities.begin(), layer.granularities.end(), listed) !=
+         layer.granularities.end();
 }
 
 /// The keys that say the same with nothing superfluous; equal meaning, equal text.
@@ -99,7 +110,10 @@ bool supports_bits(const LayerInfo& layer, const LayerPlan& plan) {
   if (plan.weight_bits == 32) return true;
   if (!contains(layer.weight_bits, bits_json(plan.weight_bits))) return false;
   // bf16 stands for both sides and is listed with the weights.
-  return plan.weight_bits == 16 || contains(layer.activation_bits, plan.activation_bits);
+  if (plan.weight_bits == 16) return true;
+  // A layer without a list is one that was described before there was a choice.
+  if (!layer.granularities.empty() && !supports_granularity(layer, plan.granularity)) return false;
+  return contains(layer.activation_bits, plan.activation_bits);
 }
 
 bool supports_prune(const LayerInfo& layer, const PruneSpec& prune) {
@@ -180,6 +194,7 @@ std::vector<Json> single_key_values(const std::string& key, const LayerChoices& 
     const LayerPlan plan = layer_plan_of(Json{{key, value}});
     if (key == "prune" && !supports_prune(layer, plan.prune)) continue;
     if (key == "rank" && !supports_rank(layer, plan.rank)) continue;
+    if (key == "codebook" && plan.codebook.entries > 0 && !layer.codebook) continue;
     values.push_back(reduced_single(key, plan));
   }
   merge_equal(values);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <vector>
 
@@ -13,9 +14,9 @@ namespace kerf::compress {
 
 /// Integers for some rows of weights that share a Hessian.
 ///
-/// Shapes:   w [rows, n] row-major; scales [rows]; hessian [n, n], positive definite; result
-///           [rows, n] integers of magnitude ≤ top, and each row's error.
-/// Maths:    minimises e H eᵀ, e = w − s·q, approximately: with H = RᵀR the columns are rounded one
+/// Shapes:   w [rows, n] row-major; hessian [n, n], positive definite; result [rows, n] integers of
+///           the grid, and each row's error. Nothing where the hessian isn't positive definite.
+/// Maths:    minimises e H eᵀ, e = w − s·(q − z), approximately: with H = RᵀR the columns are rounded one
 ///           after another, from the largest diagonal of H to the smallest, each to the nearest
 ///           integer of w_i + Σ_{j done} (R_ij / R_ii) e_j: what the error so far asks of it. This
 ///           is OBQ's and GPTQ's column-wise compensation written without an inverse (equal to it,
@@ -29,9 +30,17 @@ struct RoundedRows {
   std::vector<std::int8_t> values;
   std::vector<double> errors;
 };
+
+/// What integers stand for: value = scale · (integer − zero).
+struct RoundingGrid {
+  std::vector<double> scales;  ///< One a row, or one a weight [rows, n].
+  std::vector<double> zeros;   ///< As many; empty: all 0.
+  int lowest = -127, highest = 127;
+};
+
 inline constexpr int kSweeps = 4;
-[[nodiscard]] RoundedRows round_rows(std::span<const double> w, std::span<const double> scales,
-                                     std::span<const double> hessian, std::size_t n, int top,
+[[nodiscard]] RoundedRows round_rows(std::span<const double> w, const RoundingGrid& grid,
+                                     std::span<const double> hessian, std::size_t n,
                                      bool keep_zeros, int sweeps = kSweeps);
 
 struct AdaptiveRounding {
@@ -43,11 +52,12 @@ struct AdaptiveRounding {
 
 /// Rounds a layer's weights again, so that its output on calibration data changes least.
 ///
-/// Shapes:   `quantized`: nearest rounding of `weights`, one scale a channel or one for all; its
-///           integers, and where the scales are searched its scales, are replaced.
+/// Shapes:   `quantized`: nearest rounding of `weights`, with scales of any granularity and zero
+///           points or none; its integers, and where the scales are searched its scales, are
+///           replaced.
 /// Maths:    H = mean of x xᵀ (of (x − x̄)(x − x̄)ᵀ where bias_follows) + 1 % of its mean diagonal.
 ///           Inputs that were always 0 have the 1 % only: their weights are rounded to the nearest.
-///           Scales, where searched: of 12 shares of the given threshold from 0.55 to 1.1 the one
+///           Scales, where searched (one a channel, no zero points): of 12 shares of the given threshold from 0.55 to 1.1 the one
 ///           with the least error, then the s that fits the integers best.
 /// Result:   unchanged where nothing but zeros was seen, or where `moments` has no rows.
 /// Errors:   internal where a Hessian isn't positive definite in spite of its damping.

@@ -9,6 +9,7 @@
 #include "workers/compress/layer.h"
 #include "workers/compress/model.h"
 #include "workers/engine/executor.h"
+#include "workers/graph/fingerprint.h"
 
 namespace kerf::compress {
 namespace {
@@ -73,8 +74,11 @@ struct Buffers {
 
 }  // namespace
 
-Calibration::Calibration(const PreparedModel&, std::vector<Tensor> inputs, int threads)
-    : inputs_(std::move(inputs)), threads_(std::max(1, threads)) {
+Calibration::Calibration(const PreparedModel& model, std::vector<Tensor> inputs, int threads)
+    : model_(model.graph),
+      model_prints_(graph::fingerprints(model.graph)),
+      inputs_(std::move(inputs)),
+      threads_(std::max(1, threads)) {
   if (!inputs_.empty() && inputs_[0].rank() > 0) samples_ = inputs_[0].dim(0);
 }
 
@@ -106,23 +110,49 @@ Result<void> Calibration::check_inputs(const Graph& graph) const {
 Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
     const Graph& graph, const std::string& variant, const std::vector<std::string>& values) {
   KERF_TRY(check_inputs(graph));
-  Variant& entry = variant_of(variant);
-  const std::vector<std::string> missing = without(values, entry.values);
-  if (!missing.empty()) {
-    std::map<std::string, ValueStatistics> found;
-    const auto add = [&](const std::string& value, std::span<const float> data,
-                         const graph::Shape& sample, std::int64_t samples) -> Result<void> {
-      ValueStatistics& statistics = found[value];
-      if (statistics.sample_shape.empty()) statistics.sample_shape = sample;
-      if (!statistics.add(data, samples)) return not_finite(value);
-      return {};
-    };
-    KERF_TRY(visit(graph, variant.empty() ? kModelSamples : kVariantSamples, missing, add));
-    for (auto& [value, statistics] : found) entry.values[value] = std::move(statistics);
+  std::vector<std::string> unchanged;
+  std::vector<std::string> own;
+  if (variant.empty()) {
+    own = values;
+  } else {
+    const auto prints = graph::fingerprints(graph);
+    for (const std::string& value : values) {
+      const auto here = prints.find(value);
+      const auto there = model_prints_.find(value);
+      const bool same = here != prints.end() && there != model_prints_.end() && here->second == there->second;
+      (same ? unchanged : own).push_back(value);
+    }
   }
   std::map<std::string, const ValueStatistics*> out;
-  for (const std::string& value : values) out[value] = &entry.values.at(value);
+  if (!unchanged.empty()) {
+    Variant& model = variant_of("");
+    KERF_TRY(complete(model_, unchanged, model));
+    for (const std::string& value : unchanged) out[value] = &model.values.at(value);
+  }
+  if (!own.empty()) {
+    Variant& changed = variant_of(variant);
+    KERF_TRY(complete(graph, own, changed));
+    for (const std::string& value : own) out[value] = &changed.values.at(value);
+  }
   return out;
+}
+
+/// Observes those of `values` that the variant doesn't have yet.
+Result<void> Calibration::complete(const Graph& graph, const std::vector<std::string>& values,
+                                   Variant& variant) {
+  const std::vector<std::string> missing = without(values, variant.values);
+  if (missing.empty()) return {};
+  std::map<std::string, ValueStatistics> found;
+  const auto add = [&](const std::string& value, std::span<const float> data,
+                       const graph::Shape& sample, std::int64_t samples) -> Result<void> {
+    ValueStatistics& statistics = found[value];
+    if (statistics.sample_shape.empty()) statistics.sample_shape = sample;
+    if (!statistics.add(data, samples)) return not_finite(value);
+    return {};
+  };
+  KERF_TRY(visit(graph, variant.key.empty() ? kModelSamples : kVariantSamples, missing, add));
+  for (auto& [value, statistics] : found) variant.values[value] = std::move(statistics);
+  return {};
 }
 
 Result<std::map<std::string, const ElementMoments*>> Calibration::element_moments(

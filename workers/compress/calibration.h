@@ -12,6 +12,7 @@
 #include "core/result.h"
 #include "workers/compress/histogram.h"
 #include "workers/compress/second_moments.h"
+#include "workers/graph/digest.h"
 #include "workers/graph/graph.h"
 #include "workers/graph/tensor.h"
 
@@ -46,7 +47,8 @@ class Calibration {
   ///
   /// `variant` is a text that differs where the graph's weights or shapes do: "" for the model as
   /// prepared, else what was pruned. Variants are seen on at most kVariantSamples samples, evenly
-  /// spaced, so that a candidate stays cheap.
+  /// spaced, so that a candidate stays cheap; values that come before everything that a variant
+  /// changes are the model's own.
   ///
   /// Errors:   failed_precondition naming a value that is not finite on the calibration set; what
   /// the
@@ -93,11 +95,16 @@ class Calibration {
   [[nodiscard]] Result<void> check_inputs(const graph::Graph& graph) const;
   [[nodiscard]] Variant& variant_of(const std::string& key);  // made, or moved to the front
 
+  [[nodiscard]] Result<void> complete(const graph::Graph& graph,
+                                      const std::vector<std::string>& values, Variant& variant);
+
   /// Runs `graph` on at most `most_samples` samples and shows the values batch by batch.
   [[nodiscard]] Result<void> visit(const graph::Graph& graph, std::int64_t most_samples,
                                    const std::vector<std::string>& values,
                                    const Visitor& visitor) const;
 
+  graph::Graph model_;  // shares the model's tensors
+  std::map<std::string, graph::Digest> model_prints_;
   std::vector<graph::Tensor> inputs_;
   std::int64_t samples_ = 0;
   int threads_ = 1;

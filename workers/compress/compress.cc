@@ -1,24 +1,28 @@
 #include "workers/compress/compress.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <optional>
+#include <set>
 
 #include "workers/compress/activation_ranges.h"
 #include "workers/compress/activation_scores.h"
-#include "workers/compress/bf16.h"
 #include "workers/compress/bias_correction.h"
 #include "workers/compress/equalize.h"
+#include "workers/compress/export.h"
 #include "workers/compress/insert_qdq.h"
 #include "workers/compress/layer.h"
 #include "workers/compress/low_rank.h"
+#include "workers/compress/packed/packed_file.h"
 #include "workers/compress/plan_resolution.h"
 #include "workers/compress/prune_channels.h"
 #include "workers/compress/prune_unstructured.h"
 #include "workers/compress/quantize_weights.h"
 #include "workers/compress/reconstruct.h"
+#include "workers/compress/represent_weights.h"
 #include "workers/compress/round_layer.h"
-#include "workers/compress/storage_size.h"
+#include "workers/compress/sign_activations.h"
 
 namespace kerf::compress {
 namespace {
@@ -136,29 +140,35 @@ Result<void> prune_single_weights(const ResolvedPlan& plan, Graph& graph, Calibr
   return {};
 }
 
-/// Weights become integers or bf16, each layer by what the f32 graph gives it to read.
+/// The weights that a layer multiplies by once they have their form.
+Tensor weights_as_read(const Graph& graph, const std::string& layer,
+                       const std::optional<QuantizedLayer>& quantized) {
+  const Node& node = *find_node(graph, layer);
+  return quantized ? dequantize(quantized->weights, output_channel_axis(node))
+                   : graph.initializers.at(node.inputs[1]);
+}
+
+/// Weights get the forms that the plan names, each layer by what the f32 graph gives it to read.
 Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& plan, Graph& graph,
                                                             Calibration* calibration,
                                                             WeightChanges& changes) {
   std::map<std::string, QuantizedLayer> out;
   std::vector<std::string> adaptive;
+  const Graph before_all = graph;
   const auto round = [&](const std::string& name, const SecondMoments* moments) -> Result<void> {
-    const Node& node = *find_node(graph, name);
-    const bool bias_follows = plan.bias_correction && can_take_bias(graph, node);
-    KERF_ASSIGN(QuantizedLayer layer,
-                round_layer(graph, node, plan.at(name), moments, bias_follows));
-    if (plan.bias_correction) {
-      changes[name] = {graph.initializers.at(node.inputs[1]),
-                       dequantize(layer.weights, output_channel_axis(node))};
+    const Node& before = *find_node(before_all, name);
+    const LayerPlan& layer = plan.at(name);
+    const bool bias_follows = plan.bias_correction && can_take_bias(before_all, before);
+    KERF_ASSIGN(auto quantized, round_layer(graph, name, layer, moments, bias_follows));
+    if (plan.bias_correction && (layer.weight_bits <= 8 || layer.codebook.entries > 0)) {
+      changes[name] = {before_all.initializers.at(before.inputs[1]),
+                       weights_as_read(graph, name, quantized)};
     }
-    out[name] = std::move(layer);
+    if (quantized) out[name] = std::move(*quantized);
     return {};
   };
   for (const auto& [name, layer] : plan.layers) {
-    if (layer.weight_bits == 16 && !make_bf16(graph, name)) {
-      return internal_error("layer '" + name + "' is gone");
-    }
-    if (layer.weight_bits > 8) continue;
+    if (!changes_weights(layer)) continue;
     if (find_node(graph, name) == nullptr) return internal_error("layer '" + name + "' is gone");
     if (rounds_adaptively(layer)) {
       adaptive.push_back(name);
@@ -166,8 +176,8 @@ Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& 
       KERF_TRY(round(name, nullptr));
     }
   }
-  for (const std::vector<std::string>& part : moment_parts(graph, adaptive)) {
-    KERF_ASSIGN(const auto moments, calibration->second_moments(graph, plan.variant(), part));
+  for (const std::vector<std::string>& part : moment_parts(before_all, adaptive)) {
+    KERF_ASSIGN(const auto moments, calibration->second_moments(before_all, plan.variant(), part));
     for (const std::string& name : part) {
       const auto found = moments.find(name);
       KERF_TRY(round(name, found == moments.end() ? nullptr : found->second.get()));
@@ -176,23 +186,35 @@ Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& 
   return out;
 }
 
+/// What the inputs of integer layers are rounded by.
+struct InputRanges {
+  std::map<std::string, ActivationRange> ranges;
+  std::map<std::string, float> sign_scales;
+};
+
 /// A range for each value that an integer layer reads. Where layers that read the same value ask
 /// for different ranges, the first in the model's order is heard: there is one pair a value.
-Result<std::map<std::string, ActivationRange>> choose_ranges(const ResolvedPlan& plan,
-                                                             const Graph& graph,
-                                                             Calibration& calibration) {
+Result<InputRanges> choose_ranges(const ResolvedPlan& plan, const Graph& graph,
+                                  Calibration& calibration) {
   std::map<std::string, const LayerPlan*> wanted;
+  std::set<std::string> signs;
   std::vector<std::string> values;
   for (const auto& [name, layer] : plan.layers) {
-    if (!layer.runs_as_integers()) continue;
+    if (!layer.runs_as_integers() || layer.activation_range == "dynamic") continue;
     const std::string& value = find_node(graph, name)->inputs[0];
-    if (wanted.try_emplace(value, &layer).second) values.push_back(value);
+    values.push_back(value);
+    if (layer.activation_bits == 1) {
+      signs.insert(value);
+    } else {
+      wanted.try_emplace(value, &layer);
+    }
   }
   KERF_ASSIGN(auto statistics, calibration.statistics(graph, plan.variant(), values));
-  std::map<std::string, ActivationRange> out;
+  InputRanges out;
   for (const auto& [value, layer] : wanted) {
-    out[value] = choose_range(*statistics.at(value), layer->range, layer->symmetric);
+    out.ranges[value] = choose_range(*statistics.at(value), layer->range, layer->symmetric);
   }
+  for (const std::string& value : signs) out.sign_scales[value] = sign_scale(*statistics.at(value));
   return out;
 }
 
@@ -275,7 +297,7 @@ std::vector<ReconstructedLayer> layers_to_reconstruct(
     ReconstructedLayer entry;
     entry.name = name;
     entry.keep_zeros = plan.prunes_single_weights(layer);
-    entry.wants_moments = layer.weight_bits <= 8;
+    entry.wants_moments = changes_weights(layer);
     const auto split = splits.find(name);
     entry.changed = changed.contains(name) || split != splits.end();
     const std::string& original = split == splits.end() ? name : split->second.name;
@@ -294,40 +316,47 @@ std::vector<ReconstructedLayer> layers_to_reconstruct(
   return out;
 }
 
-/// Fits and rounds layer after layer. `pruned` gets the fitted weights, `biases` what the mean of
-/// the rounding errors adds to each layer's outputs.
+/// Fits and rounds layer after layer. `pruned` gets the fitted weights, `rounded` those and their
+/// forms, with what the mean of the rounding errors adds to outputs taken off the biases.
 Result<std::map<std::string, QuantizedLayer>> fit_and_round(
     const Graph& base, const std::vector<ReconstructedLayer>& layers, const ResolvedPlan& plan,
-    const Calibration& calibration, Graph& pruned,
-    std::map<std::string, std::vector<double>>& biases) {
+    const Calibration& calibration, Graph& pruned, Graph& rounded) {
   std::map<std::string, QuantizedLayer> out;
-  Graph working = pruned;
+  Graph working = pruned;  // as the layers that follow see it
+  rounded = pruned;
   const auto final = [&](const std::string& name, const SecondMoments* moments) -> Result<bool> {
-    Node& fitted = *find_node(working, name);
-    Node& kept = *find_node(pruned, name);
-    kept.op = fitted.op;  // a MatMul that got a bias
-    kept.inputs = fitted.inputs;
-    for (std::size_t i = 1; i < fitted.inputs.size() && i < 3; ++i) {
-      if (const Tensor* constant = working.constant(fitted.inputs[i]))
-        pruned.initializers[fitted.inputs[i]] = *constant;
+    const Node fitted = *find_node(working, name);
+    for (Graph* graph : {&pruned, &rounded}) {
+      Node& node = *find_node(*graph, name);
+      node.op = fitted.op;  // a MatMul that got a bias
+      node.inputs = fitted.inputs;
+      for (std::size_t i = 1; i < fitted.inputs.size() && i < 3; ++i) {
+        if (const Tensor* constant = working.constant(fitted.inputs[i]))
+          graph->initializers[fitted.inputs[i]] = *constant;
+      }
     }
     const LayerPlan& layer = plan.at(name);
-    if (layer.weight_bits > 16) return false;
-    if (layer.weight_bits == 16) return make_bf16(working, name);
-    const bool bias_follows = can_take_bias(working, fitted);
-    KERF_ASSIGN(QuantizedLayer rounded, round_layer(pruned, kept, layer, moments, bias_follows));
-    Tensor weights = dequantize(rounded.weights, output_channel_axis(kept));
-    if (bias_follows && moments != nullptr) {
-      biases[name] =
-          mean_change(kept, pruned.initializers.at(kept.inputs[1]), weights, *moments);
-      (void)correct_bias(working, name, biases[name]);
+    if (!changes_weights(layer)) return false;
+    const bool bias_follows = moments != nullptr && can_take_bias(working, fitted);
+    KERF_ASSIGN(auto quantized, round_layer(rounded, name, layer, moments, bias_follows));
+    Tensor weights = weights_as_read(rounded, name, quantized);
+    if (bias_follows) {
+      const auto error =
+          mean_change(fitted, pruned.initializers.at(fitted.inputs[1]), weights, *moments);
+      (void)correct_bias(working, name, error);
+      (void)correct_bias(rounded, name, error);
     }
     set_constant(working, *find_node(working, name), 1, std::move(weights));
-    out[name] = std::move(rounded);
+    if (quantized) out[name] = std::move(*quantized);
     return true;
   };
   KERF_TRY(reconstruct(base, working, layers, calibration, final));
   return out;
+}
+
+/// Bits of an index into that many values.
+int index_bits(std::int64_t values) {
+  return std::max(1, static_cast<int>(std::bit_width(static_cast<std::uint64_t>(values - 1))));
 }
 
 /// The DequantizeLinear that produces a value; null where another op does.
@@ -336,23 +365,40 @@ const Node* dequantizer(const Graph& graph, const std::string& value) {
   return source != nullptr && source->op == "DequantizeLinear" ? source : nullptr;
 }
 
+/// Whether an integer layer's input is signs: integers that are read with another scale than they
+/// were made with.
+bool reads_signs(const Graph& graph, const Node& node) {
+  const Node* dequantize = dequantizer(graph, node.inputs[0]);
+  const Node* quantize = dequantize == nullptr ? nullptr : graph.producer(dequantize->inputs[0]);
+  return quantize != nullptr && quantize->op == "QuantizeLinear" &&
+         quantize->inputs[1] != dequantize->inputs[1];
+}
+
 /// Bits and execution of a layer as its graph says, so that models that came quantized are reported
 /// as what they are.
 void describe(const Graph& graph, const Node& node, const Tensor& weights, LayerReport& entry) {
   const Node* integers = dequantizer(graph, node.inputs[1]);
+  const bool bf16 = node.text("kerf_precision", "") == "bf16";
+  const std::string real = bf16 ? "bf16" : "f32";
+  const auto shared = node.integer("kerf_shared_values", 0);
+  entry.activation_bits = bf16 ? 16 : 32;
   if (integers == nullptr) {
-    const bool bf16 = node.text("kerf_precision", "") == "bf16";
-    entry.weight_bits = bf16 ? 16 : 32;
-    entry.activation_bits = entry.weight_bits;
-    entry.executes_as = bf16 ? "bf16" : "f32";
+    entry.weight_bits = entry.activation_bits;
+    entry.executes_as = real;
+    if (shared > 0) {
+      entry.weight_bits = index_bits(shared);
+      entry.executes_as += " (" + std::to_string(shared) + " shared values)";
+    }
     return;
   }
   const bool four = weights.dtype() == graph::DType::kS4 || weights.dtype() == graph::DType::kU4;
   entry.weight_bits = static_cast<int>(integers->integer("kerf_bits", four ? 4 : 8));
+  if (shared > 0) entry.weight_bits = std::min(entry.weight_bits, index_bits(shared));
   const bool runs_as_integers = dequantizer(graph, node.inputs[0]) != nullptr;
-  entry.activation_bits = runs_as_integers ? 8 : 32;
-  entry.executes_as =
-      runs_as_integers ? "s8" : "f32 (" + std::to_string(entry.weight_bits) + "-bit weights)";
+  if (runs_as_integers) entry.activation_bits = reads_signs(graph, node) ? 1 : 8;
+  entry.executes_as = runs_as_integers
+                          ? "s8"
+                          : real + " (" + std::to_string(entry.weight_bits) + "-bit weights)";
 }
 
 void report(const PreparedModel& model, const ResolvedPlan& plan,
@@ -380,7 +426,6 @@ void report(const PreparedModel& model, const ResolvedPlan& plan,
     out.layers.push_back(std::move(entry));
     out.macs += layer_macs(out.graph, *node);
   }
-  out.storage_bytes = storage_size(out.graph);
 }
 
 }  // namespace
@@ -420,33 +465,27 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   }
 
   std::map<std::string, QuantizedLayer> layers;
-  std::map<std::string, std::vector<double>> fitted_biases;
+  Graph rounded;
+  WeightChanges rounding;
   if (fits) {
     KERF_ASSIGN(layers,
                 fit_and_round(base,
                               layers_to_reconstruct(model, base, resolved, pruned, keep, splits),
-                              resolved, *calibration, pruned, fitted_biases));
+                              resolved, *calibration, pruned, rounded));
     phases.end("recovery");
-  }
-  Graph rounded = pruned;
-  WeightChanges rounding;
-  if (fits) {
-    for (const auto& [name, error] : fitted_biases) (void)correct_bias(rounded, name, error);
-    for (const auto& [name, layer] : resolved.layers) {
-      if (layer.weight_bits == 16) (void)make_bf16(rounded, name);
-    }
   } else {
+    rounded = pruned;
     KERF_ASSIGN(layers, round_weights(resolved, rounded, calibration, rounding));
   }
   phases.end("weights");
 
-  std::map<std::string, ActivationRange> ranges;
+  InputRanges ranges;
   if (resolved.needs_ranges()) {
     KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, *calibration));
   }
   phases.end("calibration");
 
-  KERF_ASSIGN(out.graph, insert_qdq(rounded, layers, ranges));
+  KERF_ASSIGN(out.graph, insert_qdq(rounded, layers, ranges.ranges, ranges.sign_scales));
   phases.end("qdq");
 
   if (resolved.corrects_biases() && !fits) {
@@ -455,6 +494,9 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   }
   if (out.phase_ms.contains("recovery")) out.recovery_seconds = out.phase_ms["recovery"] / 1000;
   report(model, resolved, splits, out);
+  // The hash of the source has a place of its own in the file, whatever it is.
+  KERF_ASSIGN(const Graph standard, to_standard_onnx(out, export_metadata(plan, {})));
+  out.storage_bytes = packed_size(standard);
   phases.end("size");
   return out;
 }

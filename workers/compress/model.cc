@@ -90,6 +90,7 @@ void add_choices(const Graph& graph, const Node& node, const Tensor& weights, bo
   layer.weight_bits = numbers({32});
   layer.activation_bits = numbers({32});
   layer.rank_forms.emplace();
+  layer.codebook = false;
   if (quantized || weights.dtype() != DType::kF32) return;
   const bool plain = node.integer("transA", 0) == 0 && (!matrix || weights.rank() == 2);
   if (!plain) return;
@@ -97,12 +98,21 @@ void add_choices(const Graph& graph, const Node& node, const Tensor& weights, bo
   if (node.op == "ConvTranspose") {
     // Its integers are turned back into f32 before it runs; one scale a channel has no axis where
     // there are groups.
-    if (node.integer("group", 1) == 1) layer.weight_bits = numbers({32, 8, 7, 6, 5, 4, 3, 2});
+    if (node.integer("group", 1) == 1) {
+      layer.weight_bits = numbers({32, 8, 7, 6, 5, 4, 3, 2});
+      layer.weight_bits.insert(layer.weight_bits.end(), {Json("ternary"), Json(1)});
+    }
   } else {
     layer.weight_bits = numbers({32, 16, 8, 7, 6, 5, 4, 3, 2});
-    layer.activation_bits = numbers({32, 16, 8});
+    layer.weight_bits.insert(layer.weight_bits.end(), {Json("ternary"), Json(1)});
+    layer.activation_bits = numbers({32, 16, 8, 1});
     layer.roundings.emplace_back("adaptive");
   }
+  if (layer.weight_bits.size() > 1) {
+    layer.granularities = {"channel", "tensor"};
+    if (matrix) layer.granularities.emplace_back("group:N");
+  }
+  layer.codebook = true;
   layer.rank_forms = rank_forms(graph, node);
   layer.prune_structures.emplace_back("unstructured");
   layer.prune_scores = scores_for("unstructured");

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "workers/compress/activation_scores.h"
+#include "workers/compress/represent_weights.h"
 #include "workers/compress/round_layer.h"
 
 namespace kerf::compress {
@@ -36,8 +37,10 @@ Error not_available(const std::string& where, const std::string& value,
 
 std::string quoted(const std::string& text) { return "\"" + text + "\""; }
 
-bool offers(const std::vector<Json>& choices, int value) {
-  return std::find(choices.begin(), choices.end(), Json(value)) != choices.end();
+Json bits_json(int bits) { return bits == kTernaryBits ? Json("ternary") : Json(bits); }
+
+bool offers(const std::vector<Json>& choices, int bits) {
+  return std::find(choices.begin(), choices.end(), bits_json(bits)) != choices.end();
 }
 
 std::string list(const std::vector<Json>& choices) {
@@ -66,36 +69,54 @@ Result<void> check_names(const ModelInfo& info, const CompressionPlan& plan) {
   return {};
 }
 
-Result<void> check_precision(const std::string& name, const LayerPlan& layer, const Where& where) {
-  if (layer.weight_bits == kTernaryBits) {
-    return not_available(where(name, "weight_bits"), "\"ternary\"", "32, 16, 8…2");
-  }
-  if (layer.weight_bits == 1) return not_available(where(name, "weight_bits"), "1", "32, 16, 8…2");
-  if (layer.activation_bits == 1)
-    return not_available(where(name, "activation_bits"), "1", "32, 16, 8");
+bool is_signs(const LayerPlan& layer) {
+  return layer.weight_bits == 1 || layer.weight_bits == kTernaryBits;
+}
+
+Result<void> check_activations(const std::string& name, const LayerPlan& layer,
+                               const Where& where) {
   if (layer.weight_bits > 8) return {};
-  if (layer.activation_bits == 16) {
-    return not_available(where(name, "activation_bits"), "16 with integer weights", "32, 8");
+  if (layer.activation_bits == 16 && !is_signs(layer)) {
+    return not_available(where(name, "activation_bits"), "16 with integer weights", "32, 8, 1");
   }
-  if (layer.activation_bits == 8 && layer.activation_range != "static") {
-    return not_available(where(name, "activation_range"), quoted(layer.activation_range),
-                         "\"static\"");
+  if (layer.activation_bits == 1 && layer.activation_range != "static") {
+    return not_available(where(name, "activation_range"),
+                         quoted(layer.activation_range) + " with activation_bits 1", "\"static\"");
   }
-  if (layer.granularity != "channel" && layer.granularity != "tensor") {
-    return not_available(where(name, "granularity"), quoted(layer.granularity),
+  return {};
+}
+
+Result<void> check_weights(const std::string& name, const LayerPlan& layer, const Where& where) {
+  if (layer.weight_bits > 8) return {};
+  const bool grouped = group_of(layer.granularity) > 0;
+  if (grouped && layer.activation_bits <= 8) {
+    return not_available(where(name, "granularity"),
+                         quoted(layer.granularity) + " with activations of 8 bits or fewer (no "
+                         "integer kernel has a scale within a sum)",
                          "\"channel\", \"tensor\"");
   }
-  if (!layer.symmetric && layer.activation_bits == 32) {
-    return not_available(where(name, "symmetric"), "false for weights (activation_bits is 32)",
-                         "true");
+  if (grouped && (is_signs(layer) || layer.codebook.entries > 0)) {
+    return not_available(where(name, "granularity"),
+                         quoted(layer.granularity) +
+                             (is_signs(layer) ? " with signs" : " with a codebook"),
+                         "\"channel\", \"tensor\"");
+  }
+  if (!layer.symmetric && is_signs(layer) && layer.activation_bits > 8) {
+    return not_available(where(name, "symmetric"), "false for signs", "true");
+  }
+  if (layer.rounding != "nearest" && (is_signs(layer) || layer.codebook.entries > 0)) {
+    return not_available(where(name, "rounding"),
+                         quoted(layer.rounding) +
+                             (is_signs(layer) ? " with signs" : " with a codebook"),
+                         "\"nearest\"");
   }
   return {};
 }
 
 Result<void> check_techniques(const std::string& name, const LayerPlan& layer, const Where& where) {
-  if (layer.codebook.entries > 0) {
-    return not_available(where(name, "codebook"), std::to_string(layer.codebook.entries),
-                         "no codebook");
+  if (layer.codebook.entries > 0 && is_signs(layer)) {
+    return not_available(where(name, "codebook"),
+                         std::to_string(layer.codebook.entries) + " with signs", "no codebook");
   }
   const auto& scores = scores_for(layer.prune.structure);
   if (layer.prune.ratio > 0 &&
@@ -117,12 +138,32 @@ Result<void> fit_to_layer(const LayerInfo& info, const CompressionPlan& plan, co
     if (plan.names_key(info.name, key)) {
       return invalid_argument(
           where(info.name, key) + ": " +
-          std::to_string(weights_fit ? layer.activation_bits : layer.weight_bits) + "; layer '" +
-          info.name + "' (" + info.op + ") takes " +
+          canonical_text(bits_json(weights_fit ? layer.activation_bits : layer.weight_bits)) +
+          "; layer '" + info.name + "' (" + info.op + ") takes " +
           list(weights_fit ? info.activation_bits : info.weight_bits));
     }
     layer.weight_bits = 32;
     layer.activation_bits = 32;
+  }
+  // Integers of groups are for matrices: a kernel's window has no one input axis to cut.
+  if (layer.weight_bits <= 8 && group_of(layer.granularity) > 0 && info.op != "Gemm" &&
+      info.op != "MatMul") {
+    if (plan.names_key(info.name, "granularity")) {
+      return invalid_argument(where(info.name, "granularity") + ": " + layer.granularity +
+                              "; layer '" + info.name + "' (" + info.op +
+                              ") takes \"channel\", \"tensor\"");
+    }
+    layer.weight_bits = 32;
+    layer.activation_bits = 32;
+  }
+  const bool constant = std::find(info.prune_structures.begin(), info.prune_structures.end(),
+                                  "unstructured") != info.prune_structures.end();
+  if (layer.codebook.entries > 0 && !constant) {
+    if (plan.names_key(info.name, "codebook")) {
+      return invalid_argument(where(info.name, "codebook") + ": the weights of layer '" +
+                              info.name + "' (" + info.op + ") can't be shared");
+    }
+    layer.codebook = {};
   }
   if (layer.prune.ratio > 0 && layer.prune.structure != "channel" &&
       std::find(info.prune_structures.begin(), info.prune_structures.end(), "unstructured") ==
@@ -193,6 +234,10 @@ Result<void> check_channel_scores(const PreparedModel& model, const CompressionP
 
 }  // namespace
 
+bool changes_weights(const LayerPlan& layer) {
+  return layer.weight_bits <= 16 || layer.codebook.entries > 0;
+}
+
 bool ResolvedPlan::any(bool (*wanted)(const LayerPlan&)) const {
   return std::any_of(layers.begin(), layers.end(),
                      [&](const auto& layer) { return wanted(layer.second); });
@@ -205,7 +250,9 @@ bool ResolvedPlan::prunes_single_weights(const LayerPlan& layer) const {
 bool ResolvedPlan::factorizes(const LayerPlan& layer) const { return layer.rank.share < 1; }
 
 bool ResolvedPlan::needs_ranges() const {
-  return any([](const LayerPlan& layer) { return layer.runs_as_integers(); });
+  return any([](const LayerPlan& layer) {
+    return layer.runs_as_integers() && layer.activation_range != "dynamic";
+  });
 }
 
 const LayerPlan& ResolvedPlan::at(const std::string& layer) const {
@@ -232,14 +279,15 @@ bool ResolvedPlan::prunes() const {
 
 bool ResolvedPlan::corrects_biases() const {
   return bias_correction && (prunes() || any([](const LayerPlan& layer) {
-                               return layer.weight_bits <= 8 || layer.rank.share < 1;
+                               return layer.weight_bits <= 8 || layer.rank.share < 1 ||
+                                      layer.codebook.entries > 0;
                              }));
 }
 
 bool ResolvedPlan::reconstructs() const {
   return std::find(recovery.begin(), recovery.end(), "reconstruct") != recovery.end() &&
          (prunes() || any([](const LayerPlan& layer) {
-            return layer.weight_bits <= 16 || layer.rank.share < 1;
+            return changes_weights(layer) || layer.rank.share < 1;
           }));
 }
 
@@ -297,9 +345,10 @@ std::string ResolvedPlan::variant() const {
       out["weights"][name] = {layer.prune.structure, layer.prune.ratio, layer.prune.score};
     }
     // What comes after a layer is fitted to its rounded weights.
-    if (reconstructs() && layer.weight_bits <= 16) {
-      out["rounded"][name] = {layer.weight_bits, layer.granularity, layer.weight_range,
-                              layer.rounding};
+    if (reconstructs() && changes_weights(layer)) {
+      out["rounded"][name] = {layer.weight_bits,      layer.activation_bits, layer.symmetric,
+                              layer.granularity,      layer.weight_range,    layer.rounding,
+                              layer.codebook.entries, layer.codebook.init};
     }
   }
   out["recovery"] = recovery;
@@ -322,7 +371,8 @@ Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionP
   for (const LayerInfo& info : model.info.layers) {
     LayerPlan layer = plan.layer(info.name);
     // What this build doesn't do is said first: it holds for every layer.
-    KERF_TRY(check_precision(info.name, layer, where));
+    KERF_TRY(check_activations(info.name, layer, where));
+    KERF_TRY(check_weights(info.name, layer, where));
     KERF_TRY(check_techniques(info.name, layer, where));
     KERF_TRY(fit_to_layer(info, plan, where, layer));
     KERF_TRY(fit_techniques(info, plan, where, layer));

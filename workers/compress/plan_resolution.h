@@ -13,6 +13,9 @@
 
 namespace kerf::compress {
 
+/// Whether a layer's weights get another form: integers, bf16, shared values.
+[[nodiscard]] bool changes_weights(const LayerPlan& layer);
+
 /// A plan that met a model: what happens to each layer, everything checked.
 struct ResolvedPlan {
   std::vector<std::pair<std::string, LayerPlan>> layers;  ///< All of the model's, in its order.
@@ -23,7 +26,7 @@ struct ResolvedPlan {
   bool bias_correction = false;       ///< Is among them.
   std::set<std::string> named_ranks;  ///< Layers whose own entry asks for a rank.
 
-  [[nodiscard]] bool needs_ranges() const;     ///< Some layer runs on integers.
+  [[nodiscard]] bool needs_ranges() const;     ///< Some layer's input has a range of its own.
   [[nodiscard]] bool corrects_biases() const;  ///< Some layer's weights change and it is wanted.
   [[nodiscard]] bool reconstructs() const;     ///< As above.
   [[nodiscard]] bool prunes_single_weights(const LayerPlan& layer) const;

@@ -3,31 +3,30 @@
 #include "workers/compress/adaptive_rounding.h"
 #include "workers/compress/layer.h"
 #include "workers/compress/layer_input.h"
+#include "workers/compress/represent_weights.h"
 
 namespace kerf::compress {
 
 bool rounds_adaptively(const LayerPlan& plan) {
-  return plan.weight_bits <= 8 && plan.rounding == "adaptive";
+  return plan.weight_bits <= 8 && plan.weight_bits >= 2 && plan.codebook.entries == 0 &&
+         plan.rounding == "adaptive";
 }
 
-Result<QuantizedLayer> round_layer(const graph::Graph& graph, const graph::Node& node,
-                                   const LayerPlan& plan, const SecondMoments* moments,
-                                   bool bias_follows) {
-  const graph::Tensor& weights = graph.initializers.at(node.inputs[1]);
-  auto quantized =
-      quantize_weights(weights, output_channel_axis(node),
-                       {plan.weight_bits, plan.granularity == "channel", plan.weight_range});
-  if (!quantized.has_value()) return with_context("layer '" + node.name + "'", quantized.error());
-  if (moments != nullptr && rounds_adaptively(plan)) {
-    AdaptiveRounding how;
-    how.bits = plan.weight_bits;
-    how.keep_zeros = plan.prune.ratio > 0 && plan.prune.structure != "channel";
-    how.search_scale = plan.weight_range == "mse" || plan.weight_range == "entropy";
-    how.bias_follows = bias_follows;
-    const auto rounded = round_adaptively(node, weights, *moments, how, *quantized);
-    if (!rounded.has_value()) return with_context("layer '" + node.name + "'", rounded.error());
-  }
-  return QuantizedLayer{std::move(*quantized), plan.weight_bits, plan.activation_bits == 8};
+Result<std::optional<QuantizedLayer>> round_layer(graph::Graph& graph, const std::string& layer,
+                                                  const LayerPlan& plan,
+                                                  const SecondMoments* moments, bool bias_follows) {
+  KERF_ASSIGN(std::optional<QuantizedLayer> out, represent_weights(layer, plan, graph));
+  if (!out || moments == nullptr || !rounds_adaptively(plan)) return out;
+  const graph::Node& node = *find_node(graph, layer);
+  AdaptiveRounding how;
+  how.bits = plan.weight_bits;
+  how.keep_zeros = plan.prune.ratio > 0 && plan.prune.structure != "channel";
+  how.search_scale = plan.weight_range == "mse" || plan.weight_range == "entropy";
+  how.bias_follows = bias_follows;
+  const auto rounded = round_adaptively(node, graph.initializers.at(node.inputs[1]), *moments, how,
+                                        out->weights);
+  if (!rounded.has_value()) return with_context("layer '" + layer + "'", rounded.error());
+  return out;
 }
 
 std::vector<std::vector<std::string>> moment_parts(const graph::Graph& graph,

