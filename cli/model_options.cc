@@ -56,6 +56,7 @@ Result<compress::CompressedModel> ModelOptions::build(const compress::PreparedMo
   if (!calibration.empty()) {
     KERF_ASSIGN(data::BoundData samples, load(calibration, prepared.graph));
     statistics = std::make_unique<compress::Calibration>(prepared, std::move(samples.inputs), threads);
+    statistics->set_labels({std::move(samples.classes), std::move(samples.targets)});
   }
   return compress::compress(prepared, wanted, statistics.get());
 }

@@ -27,6 +27,9 @@ PLANS = {
     "signs with signs": {"layers": {"*": {"weight_bits": 1, "activation_bits": 1}}},
     "8-bit, the range of each call": {
         "layers": {"*": {"weight_bits": 8, "activation_bits": 8, "activation_range": "dynamic"}}},
+    "4-bit weights, 8-bit activations, a quarter of the channels gone, distilled": {
+        "global": {"range": "mse", "recovery": "distill", "distill": {"epochs": 1, "seconds": 1000}},
+        "layers": {"*": {"weight_bits": 4, "activation_bits": 8, "prune": {"structure": "channel", "ratio": 0.25}}}},
     "half of the weights zero": {"layers": {"*": {"prune": {"structure": "unstructured", "ratio": 0.5}}}},
     "4-bit weights, adaptive": {"global": {"weight_range": "mse"},
                                 "layers": {"*": {"weight_bits": 4, "rounding": "adaptive"}}},
@@ -135,6 +138,23 @@ class Export(unittest.TestCase):
                         cases[0].file("calibration"), *cases[0].arguments(), "--data", cases[0].file("evaluation"),
                         "--seconds", "0.05")
                     self.assertLess(measured["accuracy_drop"], drop)
+
+    def test_distillation_brings_a_pruned_model_back(self):
+        with support.scratch() as folder:
+            case = next(c for c in support.example_cases() if c.name == "shapes/resnet8")
+            accuracy, sizes = {}, {}
+            for recovery in ("none", "distill"):
+                (folder / "plan.json").write_text(json.dumps({
+                    "global": {"recovery": recovery, "distill": {"seconds": 1000}},
+                    "layers": {"*": {"prune": {"structure": "channel", "ratio": 0.25}}}}))
+                measured = support.kerf_json(
+                    "eval", case.model, "--plan", folder / "plan.json", "--calibration", case.file("calibration"),
+                    *case.arguments(), "--data", case.file("evaluation"), "--seconds", "0.05")
+                accuracy[recovery], sizes[recovery] = measured["accuracy"], measured["macs"]
+                self.assertEqual(measured["recovery_seconds"] > 0, recovery == "distill")
+            self.assertEqual(sizes["none"], sizes["distill"])
+            self.assertLess(accuracy["none"], 0.5)
+            self.assertGreater(accuracy["distill"], 0.87)
 
     def test_eight_bits_cost_at_most_a_point(self):
         with support.scratch() as folder:

@@ -12,6 +12,7 @@
 #include "core/result.h"
 #include "workers/compress/histogram.h"
 #include "workers/compress/second_moments.h"
+#include "workers/compress/training_samples.h"
 #include "workers/graph/digest.h"
 #include "workers/graph/graph.h"
 #include "workers/graph/tensor.h"
@@ -42,6 +43,12 @@ class Calibration {
   Calibration(const PreparedModel& model, std::vector<graph::Tensor> inputs, int threads);
 
   [[nodiscard]] std::int64_t samples() const { return samples_; }
+  [[nodiscard]] const std::vector<graph::Tensor>& inputs() const { return inputs_; }
+  [[nodiscard]] int threads() const { return threads_; }
+
+  /// What the samples are known to be, where the data says so; empty otherwise.
+  void set_labels(Labels labels) { labels_ = std::move(labels); }
+  [[nodiscard]] const Labels& labels() const { return labels_; }
 
   /// Statistics of `values` in `graph`, an f32 graph with the model's inputs.
   ///
@@ -71,8 +78,6 @@ class Calibration {
   /// At most `most` samples of each input, evenly spaced: batches of a recovery that runs the model
   /// itself.
   [[nodiscard]] std::vector<graph::Tensor> some_samples(std::int64_t most) const;
-
-  [[nodiscard]] int threads() const { return threads_; }
 
   static constexpr std::int64_t kModelSamples = 1024;
   static constexpr std::int64_t kVariantSamples = 128;
@@ -106,6 +111,7 @@ class Calibration {
   graph::Graph model_;  // shares the model's tensors
   std::map<std::string, graph::Digest> model_prints_;
   std::vector<graph::Tensor> inputs_;
+  Labels labels_;
   std::int64_t samples_ = 0;
   int threads_ = 1;
   std::list<Variant> variants_;  // most recently used first; the model's own is never dropped

@@ -6,11 +6,12 @@
 #include <optional>
 #include <set>
 
-#include "workers/compress/activation_ranges.h"
 #include "workers/compress/activation_scores.h"
 #include "workers/compress/bias_correction.h"
+#include "workers/compress/distill_student.h"
 #include "workers/compress/equalize.h"
 #include "workers/compress/export.h"
+#include "workers/compress/input_ranges.h"
 #include "workers/compress/insert_qdq.h"
 #include "workers/compress/layer.h"
 #include "workers/compress/low_rank.h"
@@ -22,7 +23,6 @@
 #include "workers/compress/reconstruct.h"
 #include "workers/compress/represent_weights.h"
 #include "workers/compress/round_layer.h"
-#include "workers/compress/sign_activations.h"
 
 namespace kerf::compress {
 namespace {
@@ -183,38 +183,6 @@ Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& 
       KERF_TRY(round(name, found == moments.end() ? nullptr : found->second.get()));
     }
   }
-  return out;
-}
-
-/// What the inputs of integer layers are rounded by.
-struct InputRanges {
-  std::map<std::string, ActivationRange> ranges;
-  std::map<std::string, float> sign_scales;
-};
-
-/// A range for each value that an integer layer reads. Where layers that read the same value ask
-/// for different ranges, the first in the model's order is heard: there is one pair a value.
-Result<InputRanges> choose_ranges(const ResolvedPlan& plan, const Graph& graph,
-                                  Calibration& calibration) {
-  std::map<std::string, const LayerPlan*> wanted;
-  std::set<std::string> signs;
-  std::vector<std::string> values;
-  for (const auto& [name, layer] : plan.layers) {
-    if (!layer.runs_as_integers() || layer.activation_range == "dynamic") continue;
-    const std::string& value = find_node(graph, name)->inputs[0];
-    values.push_back(value);
-    if (layer.activation_bits == 1) {
-      signs.insert(value);
-    } else {
-      wanted.try_emplace(value, &layer);
-    }
-  }
-  KERF_ASSIGN(auto statistics, calibration.statistics(graph, plan.variant(), values));
-  InputRanges out;
-  for (const auto& [value, layer] : wanted) {
-    out.ranges[value] = choose_range(*statistics.at(value), layer->range, layer->symmetric);
-  }
-  for (const std::string& value : signs) out.sign_scales[value] = sign_scale(*statistics.at(value));
   return out;
 }
 
@@ -436,7 +404,7 @@ bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan) 
 }
 
 Result<CompressedModel> compress(const PreparedModel& model, const CompressionPlan& plan,
-                                 Calibration* calibration) {
+                                 Calibration* calibration, const Watch& watch) {
   CompressedModel out;
   Phases phases(out.phase_ms);
   KERF_ASSIGN(ResolvedPlan resolved, resolve_plan(model, plan));
@@ -473,22 +441,42 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
                               layers_to_reconstruct(model, base, resolved, pruned, keep, splits),
                               resolved, *calibration, pruned, rounded));
     phases.end("recovery");
-  } else {
+  }
+  std::optional<Calibration> of_distilled;
+  if (resolved.distills()) {
+    if (resolved.corrects_biases() && !fits) {
+      // Training starts from biases that make up for the rounding, and nothing is corrected after it.
+      const Graph before = pruned;
+      Graph start = pruned;
+      KERF_TRY(round_weights(resolved, start, calibration, rounding));
+      KERF_TRY(correct_changed(before, resolved.variant(), rounding, *calibration, pruned));
+      rounding.clear();
+    }
+    KERF_TRY(distill_student(model, base, resolved, keep, *calibration, watch, pruned, out.warnings));
+    // Its statistics are nobody else's: where the time ran out, the same plan gives other weights.
+    of_distilled.emplace(model, calibration->inputs(), calibration->threads());
+    // Weights were trained to be good when each is rounded by itself.
+    for (auto& [name, layer] : resolved.layers) layer.rounding = "nearest";
+    phases.end("recovery");
+  }
+  Calibration* const of_rounding = of_distilled ? &*of_distilled : calibration;
+  if (!fits || of_distilled) {
     rounded = pruned;
-    KERF_ASSIGN(layers, round_weights(resolved, rounded, calibration, rounding));
+    KERF_ASSIGN(layers, round_weights(resolved, rounded, of_rounding, rounding));
   }
   phases.end("weights");
 
   InputRanges ranges;
   if (resolved.needs_ranges()) {
-    KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, *calibration));
+    KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, of_distilled ? kDistilled : resolved.variant(),
+                                      *of_rounding));
   }
   phases.end("calibration");
 
   KERF_ASSIGN(out.graph, insert_qdq(rounded, layers, ranges.ranges, ranges.sign_scales));
   phases.end("qdq");
 
-  if (resolved.corrects_biases() && !fits) {
+  if (resolved.corrects_biases() && !fits && !of_distilled) {
     KERF_TRY(correct_changed(pruned, resolved.variant(), rounding, *calibration, out.graph));
     phases.end("recovery");
   }

@@ -9,6 +9,7 @@
 #include "core/result.h"
 #include "workers/compress/calibration.h"
 #include "workers/compress/model.h"
+#include "workers/compress/watch.h"
 #include "workers/graph/graph.h"
 
 namespace kerf::compress {
@@ -31,29 +32,35 @@ struct CompressedModel {
   std::int64_t storage_bytes = 0;  ///< Of its packed file (packed/packed_file.h), exactly.
   std::int64_t macs = 0;           ///< Of one sample.
   double recovery_seconds = 0;
+  std::vector<std::string> warnings;  ///< What a user should know of how it was made.
   std::map<std::string, double>
       phase_ms;  ///< "prune", "weights", "calibration", "qdq", "recovery", "size".
 };
 
 /// Applies a plan: channels go, then single weights (and the biases make up for both, where the
 /// plan wants that), then weights are rounded, activation ranges chosen, Q/DQ pairs put in, and
-/// biases corrected for the rounding.
+/// biases corrected for the rounding. Where the plan wants distillation, the pruned model is trained
+/// with the rounding in place before it is rounded for good; biases are corrected before that only.
 ///
 /// What a layer's own entry asks for must be possible; what "*" or `global` ask for and a layer
 /// can't do leaves that layer as it is. With 8-bit activations `symmetric` is about these: integer
 /// kernels take weights whose zero point is 0. With 32-bit ones it is about the weights.
 ///
-/// The same model, plan and calibration data give the same graph.
+/// The same model, plan and calibration data give the same graph, unless plan.global.distill.seconds
+/// ended the training (then `warnings` say so).
+///
+/// `watch` is told how far long recoveries are, and can cancel them; it may be empty.
 ///
 /// Errors:   invalid_argument: a layer that the model doesn't have (and the nearest one), tied
 ///           layers with different ratios, channels that can't go (and why), 8-bit activations
-///           without calibration. unimplemented: a value of the plan that this build doesn't do
+///           without calibration, a recovery without calibration. unimplemented: a value of the plan that this build doesn't do
 ///           (and what it does).
 [[nodiscard]] Result<CompressedModel> compress(const PreparedModel& model,
                                                const CompressionPlan& plan,
-                                               Calibration* calibration);
+                                               Calibration* calibration,
+                                               const Watch& watch = {});
 
-/// Whether the plan needs a Calibration: 8-bit activations or bias correction on some layer.
+/// Whether the plan needs a Calibration: 8-bit activations on some layer, or a recovery.
 [[nodiscard]] bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan);
 
 }  // namespace kerf::compress

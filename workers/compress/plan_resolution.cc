@@ -291,6 +291,12 @@ bool ResolvedPlan::reconstructs() const {
           }));
 }
 
+bool ResolvedPlan::distills() const {
+  return distill && (prunes() || any([](const LayerPlan& layer) {
+                       return layer.weight_bits < 32 || layer.codebook.entries > 0 || layer.rank.share < 1;
+                     }));
+}
+
 std::string ResolvedPlan::why_calibration() const {
   if (needs_ranges()) return "a plan with 8-bit activations";
   if (any(compress::rounds_adaptively)) return "a plan with rounding \"adaptive\"";
@@ -305,6 +311,7 @@ std::string ResolvedPlan::why_calibration() const {
   }
   if (corrects_biases()) return "plan.global.recovery: \"bias_correction\"";
   if (reconstructs()) return "plan.global.recovery: \"reconstruct\"";
+  if (distills()) return "plan.global.recovery: \"distill\"";
   return {};
 }
 
@@ -361,11 +368,19 @@ Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionP
   out.equalize = plan.equalize();
   out.recovery = plan.recovery();
   for (const std::string& step : out.recovery) {
-    if (step != "bias_correction" && step != "reconstruct") {
-      return not_available("plan.global.recovery", quoted(step),
-                           "\"none\", \"bias_correction\", \"reconstruct\"");
+    if (out.distill) {
+      return invalid_argument("plan.global.recovery: " + quoted(step) +
+                              " after \"distill\"; expected \"distill\" last: it trains the rounded "
+                              "model, what is corrected later would be taken off twice");
     }
-    out.bias_correction = out.bias_correction || step == "bias_correction";
+    if (step == "distill") {
+      out.distill = plan.distill();
+    } else if (step == "bias_correction") {
+      out.bias_correction = true;
+    } else if (step != "reconstruct") {
+      return not_available("plan.global.recovery", quoted(step),
+                           "\"none\", \"bias_correction\", \"reconstruct\", \"distill\"");
+    }
   }
   const Where where(plan);
   for (const LayerInfo& info : model.info.layers) {

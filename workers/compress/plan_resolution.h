@@ -24,11 +24,13 @@ struct ResolvedPlan {
   bool equalize = false;
   std::vector<std::string> recovery;  ///< In order.
   bool bias_correction = false;       ///< Is among them.
+  std::optional<DistillSpec> distill; ///< Wanted as the last recovery.
   std::set<std::string> named_ranks;  ///< Layers whose own entry asks for a rank.
 
   [[nodiscard]] bool needs_ranges() const;     ///< Some layer's input has a range of its own.
   [[nodiscard]] bool corrects_biases() const;  ///< Some layer's weights change and it is wanted.
   [[nodiscard]] bool reconstructs() const;     ///< As above.
+  [[nodiscard]] bool distills() const;         ///< As above.
   [[nodiscard]] bool prunes_single_weights(const LayerPlan& layer) const;
   [[nodiscard]] bool factorizes(const LayerPlan& layer) const;
 

@@ -140,6 +140,7 @@ class Measurer {
   Result<Measurement> run() {
     KERF_TRY(check_request(request_));
     out_.phase_ms = candidate_.phase_ms;
+    out_.warnings = candidate_.warnings;
     out_.hardware = instruments_.hardware;
     out_.hardware.threads = request_.threads;
     KERF_TRY(compile());

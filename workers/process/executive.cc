@@ -29,6 +29,8 @@ namespace {
 // file can be compared.
 constexpr std::uint64_t kSplitSeed = 1;
 
+constexpr double kTellEveryMs = 250;
+
 constexpr std::array kParts = {"calibration", "evaluation", "test"};
 
 class Stopwatch {
@@ -143,6 +145,7 @@ struct Executive::Impl {
     }
     if (const auto set = loaded->parts.find("calibration"); set != loaded->parts.end()) {
       loaded->calibration.emplace(loaded->prepared, set->second.inputs, options.threads);
+      loaded->calibration->set_labels({set->second.classes, set->second.targets});
     }
     loaded->data = key;
     return {};
@@ -160,9 +163,28 @@ struct Executive::Impl {
     KERF_ASSIGN(const CompressionPlan plan,
                 CompressionPlan::parse(work.payload.value("plan", Json::object())));
     tell("compress", 0.1);
-    KERF_ASSIGN(const measure::HostLock::Turn turn, shared_turn());
-    return compress::compress(loaded->prepared, plan,
-                              loaded->calibration ? &*loaded->calibration : nullptr);
+    if (!lock) return *lock_failure;
+    measure::WaitLimits limits;
+    limits.waiting = [this](double) { tell("wait_lock", 0); };
+    measure::SharedTurn turn(&*lock, limits);
+    KERF_TRY(turn.next());
+    // Long recoveries say that they live, and let those in who time something.
+    const Stopwatch since;
+    double told = 0;
+    std::optional<Error> lost;
+    const auto watch = [&](const std::string& phase, double share) {
+      if (since.ms() - told > kTellEveryMs) {
+        tell(phase, share);
+        told = since.ms();
+      }
+      const auto again = turn.next();
+      if (!again.has_value()) lost = again.error();
+      return !lost;
+    };
+    auto made = compress::compress(loaded->prepared, plan,
+                                   loaded->calibration ? &*loaded->calibration : nullptr, watch);
+    if (lost) return *lost;
+    return made;
   }
 
   Result<Json> inspect(const Work& work, const Json& paths) {

@@ -243,7 +243,6 @@ TEST_F(CompressTest, WhatThisBuildDoesNotDoIsSaidInOneLine) {
   const std::vector<std::pair<std::string, std::string>> plans = {
       {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 16}}})",
        "plan.layers.*.activation_bits: 16"},
-      {R"({"global": {"recovery": "distill"}})", "plan.global.recovery: \"distill\""},
   };
   for (const auto& [plan, message] : plans) {
     const auto out = run(plan);
