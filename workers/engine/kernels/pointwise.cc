@@ -176,7 +176,6 @@ class PointwiseStep final : public Step {
       case PointOp::kClip: vector::clip(acc, n, stage.alpha, stage.beta); break;
       case PointOp::kLinear: vector::linear(acc, n, stage.alpha, stage.beta); break;
       case PointOp::kAbsolute: vector::absolute(acc, n); break;
-      case PointOp::kSign: vector::sign(acc, n); break;
       case PointOp::kSquareRoot: vector::square_root(acc, n); break;
       case PointOp::kHardSigmoid: vector::hard_sigmoid(acc, n, stage.alpha, stage.beta); break;
       case PointOp::kHardSwish: vector::hard_swish(acc, n); break;

@@ -19,7 +19,7 @@ enum class PointOp : std::uint8_t {
   // With an operand:
   kAdd, kSubtract, kSubtractFrom, kMultiply, kDivide, kDivideInto, kMaximum, kMinimum, kPRelu,
   // Without:
-  kRelu, kClip, kLinear, kAbsolute, kSign, kSquareRoot, kHardSigmoid, kHardSwish, kExponential, kSigmoid,
+  kRelu, kClip, kLinear, kAbsolute, kSquareRoot, kHardSigmoid, kHardSwish, kExponential, kSigmoid,
   kSwish, kTanh, kElu, kGelu, kGeluTanh, kMish, kSoftplus, kSquare,
   kBlock,     ///< A loop over a block of its own.
   kFunction,  ///< One call an element.

@@ -116,9 +116,6 @@ KERF_VECTORIZED void linear(float* acc, std::size_t n, float factor, float shift
 KERF_VECTORIZED void absolute(float* acc, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) acc[i] = std::fabs(acc[i]);
 }
-KERF_VECTORIZED void sign(float* acc, std::size_t n) {
-  for (std::size_t i = 0; i < n; ++i) acc[i] = (acc[i] > 0.0F ? 1.0F : 0.0F) - (acc[i] < 0.0F ? 1.0F : 0.0F);
-}
 KERF_VECTORIZED void square_root(float* acc, std::size_t n) {
   for (std::size_t i = 0; i < n; ++i) acc[i] = std::sqrt(acc[i]);
 }

@@ -226,7 +226,6 @@ std::optional<PointStage> unary_stage(const Graph& graph, const Node& node) {
   if (op == "LeakyRelu") return plain(PointOp::kRelu, node.real("alpha", 0.01F));
   if (op == "Clip") return clip_stage(graph, node);
   if (op == "Abs") return plain(PointOp::kAbsolute);
-  if (op == "Sign") return plain(PointOp::kSign);
   if (op == "Neg") return plain(PointOp::kLinear, -1.0F, 0.0F);
   if (op == "Sqrt") return plain(PointOp::kSquareRoot);
   if (op == "HardSigmoid") return plain(PointOp::kHardSigmoid, node.real("alpha", 0.2F), node.real("beta", 0.5F));
