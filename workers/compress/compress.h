@@ -35,9 +35,12 @@ struct CompressedModel {
       phase_ms;  ///< "prune", "weights", "calibration", "qdq", "recovery", "size".
 };
 
-/// Applies a plan: channels go, then single weights (and the biases make up for both, where the
-/// plan wants that), then weights are rounded, activation ranges chosen, Q/DQ pairs put in, and
-/// biases corrected for the rounding.
+/// Applies a plan: ranges of channels are evened out, channels go, layers are factorized, then
+/// single weights go; recovery makes up for that in f32 and weights get their form (layer after
+/// layer where the plan reconstructs, and biases make up for the rounding where it wants that);
+/// activation ranges are chosen and Q/DQ pairs put in.
+///
+/// A factorized layer is reported as its parts ("conv.1", "conv.2").
 ///
 /// What a layer's own entry asks for must be possible; what "*" or `global` ask for and a layer
 /// can't do leaves that layer as it is. With 8-bit activations `symmetric` is about these: integer
@@ -53,7 +56,7 @@ struct CompressedModel {
                                                const CompressionPlan& plan,
                                                Calibration* calibration);
 
-/// Whether the plan needs a Calibration: 8-bit activations or bias correction on some layer.
+/// Whether the plan needs a Calibration: see ResolvedPlan::why_calibration().
 [[nodiscard]] bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan);
 
 }  // namespace kerf::compress
