@@ -97,7 +97,10 @@ std::string random_plan(Numbers& dice) {
   static const std::vector<std::string> bits = {
       "", "", R"("weight_bits": 8, "activation_bits": 8)",
       R"("weight_bits": 4, "rounding": "adaptive", "weight_range": "mse")",
-      R"("weight_bits": 3, "activation_bits": 8, "rounding": "adaptive")", R"("weight_bits": 16)"};
+      R"("weight_bits": 3, "activation_bits": 8, "rounding": "adaptive")", R"("weight_bits": 16)",
+      R"("codebook": 8)", R"("codebook": 16, "weight_bits": 8, "activation_bits": 8)", R"("weight_bits": "ternary")",
+      R"("weight_bits": 1, "activation_bits": 8, "activation_range": "dynamic")",
+      R"("weight_bits": 4, "granularity": "group:4", "symmetric": false, "rounding": "adaptive")"};
   static const std::vector<std::string> recoveries = {
       R"("none")", R"("bias_correction")", R"("reconstruct")", R"(["reconstruct", "bias_correction"])"};
   std::string star;
@@ -110,7 +113,7 @@ std::string random_plan(Numbers& dice) {
 }
 
 TEST(RandomPlans, EveryMixOfTechniquesRunsOnEveryNetwork) {
-  for (std::uint32_t seed = 1; seed <= 80; ++seed) {
+  for (std::uint32_t seed = 1; seed <= 100; ++seed) {
     const auto model = prepare(random_network(seed));
     ASSERT_TRUE(model.has_value()) << seed << ": " << model.error().message;
     Numbers dice(seed + 5000);
