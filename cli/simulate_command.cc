@@ -12,6 +12,8 @@ struct SimulateOptions {
   std::string table;
   search::SimulationOptions how;
   bool json = false;
+  bool blind = false;
+  std::int64_t seeds = 1;
 };
 
 Result<void> run_simulation(const SimulateOptions& options) {
