@@ -418,6 +418,12 @@ Json Simulation::to_json() const {
     out["front"].push_back(
         {{"trial", i}, {"choices", trials[i].choices}, {"metrics", trials[i].metrics}});
   }
+  if (nearest_miss) {
+    out["nearest_miss"] = {{"trial", *nearest_miss},
+                           {"choices", trials[*nearest_miss].choices},
+                           {"metrics", trials[*nearest_miss].metrics},
+                           {"violation", least_violation}};
+  }
   return out;
 }
 
@@ -471,7 +477,11 @@ Result<Simulation> simulate(const Table& table, const SimulationOptions& options
   for (const SimulatedTrial& trial : out.trials) {
     candidates.push_back({trial.observation.objectives, trial.observation.constraints});
   }
-  out.front = select(candidates, directions).front;
+  Selection selection = select(candidates, directions);
+  out.front = std::move(selection.front);
+  out.nearest_miss = selection.nearest_miss;
+  out.least_violation = selection.least_violation;
+  out.notes = sampler->take_notes();
   const double sign = directions.front() == Direction::kMinimize ? 1 : -1;
   std::stable_sort(out.front.begin(), out.front.end(), [&](std::size_t a, std::size_t b) {
     return sign * candidates[a].objectives[0] < sign * candidates[b].objectives[0];

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -112,10 +113,14 @@ struct SimulatedTrial {
 struct Simulation {
   std::vector<SimulatedTrial> trials;
   std::vector<std::size_t> front;         ///< Indices of trials; by the first objective, best first.
+  std::optional<std::size_t> nearest_miss; ///< Where nothing is feasible: the trial of least violation.
+  double least_violation = 0;
+  std::vector<std::string> notes;         ///< What the sampler had to say.
   std::vector<double> hypervolume;        ///< After each trial, of measured values.
   std::vector<double> exact_hypervolume;  ///< The same without the noise.
 
-  /// {trials: [{choices, metrics}], front: [{trial, choices, metrics}], hypervolume: [...]}.
+  /// {trials: [{choices, metrics}], front: [{trial, choices, metrics}], hypervolume: [...]}
+  /// and, where there is, nearest_miss: {trial, choices, metrics, violation}.
   [[nodiscard]] Json to_json() const;
 };
 

@@ -45,8 +45,26 @@ std::vector<double> bent_terms(const Layout& layout, const std::vector<double>& 
     }
   }
   for (std::size_t k = 0; k < kind_count; ++k) kind[k] /= std::max(1.0, members[k]);
+  double of_layers = 0;
+  double of_rest = 0;
+  double rests = 0;
+  for (std::size_t d = 0; d < layout.size(); ++d) {
+    of_layers += (layer[d] - mean) * (layer[d] - mean) / std::max(1.0, layers);
+    for (std::size_t v = 0; v < layout.counts[d]; ++v) {
+      const std::size_t at = layout.offsets[d] + v;
+      if (terms[at] <= least) continue;
+      const double rest = std::log(terms[at]) - layer[d] - kind[kinds[at]];
+      of_rest += rest * rest;
+      rests += 1;
+    }
+  }
+  of_rest /= std::max(1.0, rests);
+  // A power below 1 says that part of the layers' spread is error of the look; there is as much error
+  // in what is left, of which it is a larger part.
+  const double rest_power =
+      layer_power < 1 ? std::max(0.0, 1 - (1 - layer_power) * of_layers / std::max(of_rest, 1e-12))
+                      : std::min(layer_power, value_power);
   std::vector<double> out(terms.size(), 0.0);
-  const double rest_power = std::min(layer_power, value_power);
   double before = 0;
   double after = 0;
   for (std::size_t d = 0; d < layout.size(); ++d) {

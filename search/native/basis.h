@@ -11,8 +11,10 @@ namespace kerf::search::native {
 /// Profile terms under powers: between layers, and between the values of a layer.
 ///
 /// Maths:    log b = mean + layer_power·(layer's mean − mean) + value_power·(value's mean over layers)
-///           + min of both·(what is left), over positive terms; zero stays zero; scaled so that the
-///           sum of b is that of the terms. Powers of 1 give the terms themselves. Terms of which
+///           + rest_power·(what is left), over positive terms; zero stays zero; scaled so that the
+///           sum of b is that of the terms. Below a layer_power of 1 the error of the look that it
+///           stands for, (1 − layer_power)·variance of the layers, is taken out of what is left too.
+///           Powers of 1 give the terms themselves. Terms of which
 ///           some are negative aren't bent.
 ///           A power below 1 is what the truth's regression on a noisy look has.
 [[nodiscard]] std::vector<double> bent_terms(const Layout& layout, const std::vector<double>& terms,

@@ -18,6 +18,18 @@ std::string family_of(const DimensionSpec& dimension) {
   return (known ? ending : std::string("value")) + "/" + std::to_string(dimension.choices);
 }
 
+/// Whether most layers have a value that does next to nothing: a damage. What every value has to pay
+/// for is a cost, and adds up as it is.
+bool is_damage(const Layout& layout, const std::vector<double>& terms) {
+  std::size_t harmless = 0;
+  for (std::size_t d = 0; d < layout.size(); ++d) {
+    const auto first = terms.begin() + static_cast<std::ptrdiff_t>(layout.offsets[d]);
+    const auto [least, most] = std::minmax_element(first, first + static_cast<std::ptrdiff_t>(layout.counts[d]));
+    harmless += *least <= 0.05 * *most ? 1 : 0;
+  }
+  return 2 * harmless > layout.size();
+}
+
 }  // namespace
 
 MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout, std::size_t metric,
@@ -64,6 +76,7 @@ MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout, std:
       for (auto it = first; it != last; ++it) *it -= least;
     }
   }
+  out.bendable = is_damage(layout, terms);
   out.terms = std::move(terms);
   out.exact = metric < profile.exact.size() && profile.exact[metric];
   for (const Profile::Neighbours& pair : profile.neighbours) {

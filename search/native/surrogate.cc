@@ -8,6 +8,11 @@
 #include "search/native/basis.h"
 
 namespace kerf::search::native {
+namespace {
+
+constexpr std::size_t kMostKinds = 1024;  // pairs of kinds that share what neighbours do
+
+}  // namespace
 
 MetricSurrogate::MetricSurrogate(const Layout& layout, MetricPrior prior)
     : layout_(&layout), prior_(std::move(prior)) {
@@ -17,7 +22,7 @@ MetricSurrogate::MetricSurrogate(const Layout& layout, MetricPrior prior)
     shape_.shared = 1;
   }
   if (prior_.exact) {
-    shape_.spread = shape_.shared = shape_.pair = shape_.chain = shape_.noise = 1e-7;
+    shape_.spread = shape_.shared = shape_.pair = shape_.chain = shape_.kin = shape_.noise = 1e-7;
   }
   terms_ = terms_of(shape_);
 }
@@ -59,12 +64,18 @@ MetricSurrogate::Row MetricSurrogate::row_of(const Terms& terms, const Choices& 
   const Layout& layout = *layout_;
   Row out;
   out.by_kind.assign(prior_.kind_count, 0.0);
+  const std::size_t kinds = prior_.kind_count * prior_.kind_count;
+  if (kinds <= kMostKinds) out.by_kinds.assign(kinds, 0.0);
   for (std::size_t d = 0; d < layout.size(); ++d) {
     const std::size_t at = layout.at(d, x[d]);
     out.amplitude.push_back(terms.amplitude[at]);
     out.root.push_back(terms.root[at]);
     out.by_kind[prior_.kinds[at]] += terms.amplitude[at];
     out.base += terms.base[at];
+    if (!out.by_kinds.empty() && d + 1 < layout.size()) {
+      out.by_kinds[prior_.kinds[at] * prior_.kind_count + prior_.kinds[layout.at(d + 1, x[d + 1])]] +=
+          terms.between[d];
+    }
     if (!prior_.chain.empty() && d + 1 < layout.size()) {
       out.base += prior_.chain[layout.chain_at(d, x[d], x[d + 1])];
     }
@@ -85,6 +96,7 @@ MetricSurrogate::Parts MetricSurrogate::parts(const Terms& terms, const Row& a, 
   }
   out.unary = (together + same) / 2;
   out.shared = dot(a.by_kind, b.by_kind);
+  out.kin = dot(a.by_kinds, b.by_kinds);
   const double roots = dot(a.root, b.root);
   out.pair = std::max(0.0, (roots * roots - together) / 2);
   return out;
@@ -93,7 +105,8 @@ MetricSurrogate::Parts MetricSurrogate::parts(const Terms& terms, const Row& a, 
 double MetricSurrogate::covariance(const Shape& shape, double scale, const Parts& parts) {
   return scale * scale *
          (shape.spread * shape.spread * parts.unary + shape.shared * shape.shared * parts.shared +
-          shape.pair * shape.pair * parts.pair + shape.chain * shape.chain * parts.chain);
+          shape.pair * shape.pair * parts.pair + shape.chain * shape.chain * parts.chain +
+          shape.kin * shape.kin * parts.kin);
 }
 
 double MetricSurrogate::noise_variance(const Shape& shape, double y) const {
@@ -206,10 +219,12 @@ AdditiveModel MetricSurrogate::model() const {
   if (out.chain.empty()) out.chain.assign(layout.chain_values, 0.0);
   out.weight.assign(dimensions * dimensions, 0.0);
   std::vector<double> own(layout.values, 0.0);
+  std::vector<double> by_kinds(n == 0 ? 0 : rows_[0].by_kinds.size(), 0.0);
   for (std::size_t i = 0; i < n; ++i) {
     const double a = basis.weights[i];
     const Row& row = rows_[i];
     for (std::size_t k = 0; k < by_kind.size(); ++k) by_kind[k] += a * row.by_kind[k];
+    for (std::size_t k = 0; k < by_kinds.size(); ++k) by_kinds[k] += a * row.by_kinds[k];
     for (std::size_t d = 0; d < dimensions; ++d) {
       by_layer[d] += a * row.amplitude[d];
       own[layout.at(d, x_[i][d])] += a * row.amplitude[d];
@@ -221,6 +236,17 @@ AdditiveModel MetricSurrogate::model() const {
       if (q == 0) continue;
       double* weights = out.weight.data() + d * dimensions;
       for (std::size_t e = 0; e < dimensions; ++e) weights[e] += q * row.root[e];
+    }
+  }
+  const double kin = square * shape_.kin * shape_.kin;
+  for (std::size_t d = 0; !by_kinds.empty() && d + 1 < dimensions; ++d) {
+    for (std::size_t v = 0; v < layout.counts[d]; ++v) {
+      for (std::size_t w = 0; w < layout.counts[d + 1]; ++w) {
+        const std::size_t kinds = prior_.kinds[layout.offsets[d] + v] * prior_.kind_count +
+                                  prior_.kinds[layout.offsets[d + 1] + w];
+        out.chain[layout.chain_at(d, static_cast<int>(v), static_cast<int>(w))] +=
+            kin * terms_.between[d] * by_kinds[kinds];
+      }
     }
   }
   for (std::size_t d = 0; d < dimensions; ++d) {

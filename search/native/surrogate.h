@@ -20,6 +20,7 @@ struct Shape {
   double shared = 0.2;      ///< Corrections per value that all layers of a kind share, relative.
   double pair = 0.15;       ///< Of any two layers, relative to the geometric mean of their terms.
   double chain = 0.03;      ///< Of neighbours' (value, value), relative to the mean of their terms.
+  double kin = 0.03;        ///< The same, shared by all neighbours of the same kinds.
   double noise = 0.01;      ///< Of a measurement, relative.
   Link link;
 };
@@ -32,7 +33,7 @@ struct MetricPrior {
   std::size_t kind_count = 0;
   Choices baseline;
   bool exact = false;              ///< The terms are the truth.
-  bool bendable = true;            ///< Powers and links may be fitted (a loss, not a cost).
+  bool bendable = true;            ///< Powers and links may be fitted: a damage, not a cost.
 };
 
 /// One metric's posterior mean, given a prior that a profile shapes and the trials so far.
@@ -44,6 +45,8 @@ struct MetricPrior {
 ///             per value           shared²·Σ_k B_k·B'_k, B_k the sum of b over layers at value k
 ///             per pair i < j      pair²·√(b_i·b_j·b'_i·b'_j)
 ///             per neighbours      chain²·(mean of both)² where both values agree
+///             per kinds           kin²·Σ_{k,l} R_kl·R'_kl, R_kl the sum of the means of neighbours
+///                                 at values k and l (a reorder costs alike in all layers)
 ///           all scaled by β₁². Corrections are shrunk towards the profile, and what is proposed is
 ///           the posterior mean, never a draw. As each part of the covariance belongs to one term,
 ///           the mean is an AdditiveModel again, which the solver minimises exactly along a chain.
@@ -65,6 +68,7 @@ class MetricSurrogate {
   void tune(bool thorough);
 
   [[nodiscard]] AdditiveModel model() const;
+
   [[nodiscard]] std::size_t size() const { return y_.size(); }
   [[nodiscard]] const Shape& shape() const { return shape_; }
 
@@ -91,6 +95,7 @@ class MetricSurrogate {
     std::vector<double> amplitude;
     std::vector<double> root;
     std::vector<double> by_kind;
+    std::vector<double> by_kinds;
     double base = 0;  ///< Σ base + chain prior.
   };
   /// The covariance's parts of two trials.
@@ -99,6 +104,7 @@ class MetricSurrogate {
     double shared = 0;
     double pair = 0;
     double chain = 0;
+    double kin = 0;
   };
   struct Evidence;
 

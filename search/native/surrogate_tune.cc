@@ -20,7 +20,8 @@ constexpr double kShared[] = {0.0003, 0.03, 0.1, 0.3, 1};
 constexpr double kPairs[] = {0.0003, 0.03, 0.1, 0.2, 0.4};
 constexpr double kChains[] = {0.0001, 0.01, 0.03, 0.1, 0.3};
 constexpr double kNoises[] = {1e-7, 1e-4, 0.001, 0.004, 0.01, 0.02, 0.04, 0.08};
-constexpr double kCeilings[] = {1.1, 1.5, 2.5, 5, std::numeric_limits<double>::infinity()};
+// Of the range seen: nearer ones would promise that worse hardly costs any more.
+constexpr double kCeilings[] = {2.5, 5, std::numeric_limits<double>::infinity()};
 constexpr double kLinkPowers[] = {0.7, 0.85, 1, 1.2, 1.5};
 
 /// −½·((log x − log centre)/width)²: a wide opinion about a spread.
@@ -40,6 +41,7 @@ double log_prior(const Shape& shape, bool looked) {
                opinion(std::max(shape.shared, 0.01), looked ? 0.15 : 1, 1.2) +
                opinion(std::max(shape.pair, 0.01), 0.12, 0.8) +
                opinion(std::max(shape.chain, 0.003), 0.02, 1.2) +
+               opinion(std::max(shape.kin, 0.003), 0.02, 1.2) +
                opinion(std::max(shape.noise, 1e-4), 0.01, 1.5);
   if (looked) {
     sum += square_opinion(shape.layer_power, 1, 0.4) + square_opinion(shape.value_power, 1, 0.4);
@@ -141,7 +143,10 @@ void MetricSurrogate::tune(bool thorough) {
   measure_range(chosen);
   Evidence evidence(*this, chosen);
   // An old link was fitted to an old range.
-  if (!shape_.link.identity()) shape_.link.origin = lowest_;
+  if (!shape_.link.identity()) {
+    shape_.link.origin = lowest_;
+    if (shape_.link.ceiling < kCeilings[0] * range_) shape_.link = {};
+  }
   double best = evidence.of(shape_);
   const auto better = [&](const Shape& shape) {
     const double value = evidence.of(shape);
@@ -172,6 +177,7 @@ void MetricSurrogate::tune(bool thorough) {
       along(kShared, &Shape::shared);
       along(kPairs, &Shape::pair);
       along(kChains, &Shape::chain);
+      along(kChains, &Shape::kin);
       if (looked && prior_.bendable) {
         along(kPowers, &Shape::layer_power);
         along(kPowers, &Shape::value_power);
