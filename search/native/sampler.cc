@@ -243,7 +243,9 @@ void NativeProposer::make_reference() {
   }
 }
 
-std::vector<ObjectiveVector> NativeProposer::reached() const {
+// What was found, as the models see it. In flight counts as done for proposals, but not for the pool:
+// it outlives who was in flight when it was made.
+std::vector<ObjectiveVector> NativeProposer::reached(bool with_pending) const {
   std::vector<ObjectiveVector> out;
   for (const Told& told : told_) {
     if (told.violation > 0) continue;
@@ -252,6 +254,7 @@ std::vector<ObjectiveVector> NativeProposer::reached() const {
     out.push_back(std::move(values));
   }
   for (const Choices& x : pending_) {
+    if (!with_pending) break;
     std::vector<double> values = predicted(x);
     if (predicted_violation(values) > 0) continue;
     values.resize(objectives_);
@@ -370,7 +373,7 @@ void NativeProposer::make_pool() {
   for (const Told& told : told_) {
     if (told.violation <= 0) bases.insert(told.x);
   }
-  const std::vector<ObjectiveVector> now = reached();
+  const std::vector<ObjectiveVector> now = reached(false);
   std::vector<Direction> directions(objectives_, Direction::kMinimize);
   const auto chosen_of = [&](const std::vector<ObjectiveVector>& values, std::size_t most) {
     std::vector<std::size_t> front = non_dominated(values, directions);
@@ -426,7 +429,7 @@ void NativeProposer::make_pool() {
 }
 
 std::optional<Choices> NativeProposer::best_candidate(std::int64_t attempt) {
-  GainOracle oracle(reference_, reached(), ideal());
+  GainOracle oracle(reference_, reached(true), ideal());
   std::vector<std::size_t> order(pool_.entries.size());
   bool first = true;
   std::int64_t skip = attempt;

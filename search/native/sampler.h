@@ -77,7 +77,7 @@ class NativeProposer final : public Proposer {
   [[nodiscard]] std::vector<Choices> solutions() const;
   [[nodiscard]] std::vector<double> predicted(const Choices& x) const;
   [[nodiscard]] double predicted_violation(const std::vector<double>& metrics) const;
-  [[nodiscard]] std::vector<ObjectiveVector> reached() const;
+  [[nodiscard]] std::vector<ObjectiveVector> reached(bool with_pending) const;
   [[nodiscard]] ObjectiveVector ideal() const;
   [[nodiscard]] Choices at(const Entry& entry) const;
   [[nodiscard]] bool known(const Choices& x) const;
