@@ -3,11 +3,14 @@
 // [--keep FILE] [--trials N]. `--keep` remembers what Optuna found between runs.
 //
 // A gain is hypervolume over that of the baseline and the uniform candidates alone, without the noise.
+// Optuna's best is the sampler with the best median on that kind of table. `look` is the rank
+// correlation of the profile's losses with the true ones.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
