@@ -26,7 +26,12 @@ Json layer_json(const LayerInfo& layer) {
               {"choices",
                {{"weight_bits", layer.weight_bits},
                 {"activation_bits", layer.activation_bits},
-                {"prune", layer.prune_structures}}}};
+                {"granularity", layer.granularities},
+                {"codebook", layer.codebook ? Json("2…256") : Json()},
+                {"rounding", layer.roundings},
+                {"prune", layer.prune_structures},
+                {"prune_score", layer.prune_scores}}}};
+  if (layer.rank_forms) out["choices"]["rank"] = *layer.rank_forms;
   if (!layer.prune_group.empty()) out["prune_group"] = layer.prune_group;
   if (!layer.channels_stay_because.empty()) {
     out["channels_stay_because"] = layer.channels_stay_because;
@@ -47,6 +52,14 @@ LayerInfo parse_layer(const Json& layer) {
   const Json& choices = layer.at("choices");
   for (const Json& bits : choices.at("weight_bits")) out.weight_bits.push_back(bits);
   for (const Json& bits : choices.at("activation_bits")) out.activation_bits.push_back(bits);
+  out.roundings = choices.value("rounding", std::vector<std::string>());
+  out.prune_scores = choices.value("prune_score", std::vector<std::string>());
+  if (choices.contains("rank")) {
+    out.rank_forms = choices["rank"].get<std::vector<std::string>>();
+  }
+  // Of before there was a choice: every layer took these.
+  out.granularities = choices.value("granularity", std::vector<std::string>{"channel", "tensor"});
+  out.codebook = !choices.contains("codebook") || !choices["codebook"].is_null();
   out.prune_structures = choices.at("prune").get<std::vector<std::string>>();
   out.prune_group = layer.value("prune_group", "");
   out.channels_stay_because = layer.value("channels_stay_because", "");

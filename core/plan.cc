@@ -323,9 +323,10 @@ Result<CompressionPlan> CompressionPlan::parse(const Json& document) {
   // for 8-bit activations: as a default in `global` they mean the layers that have integer weights.
   for (const auto& [name, keys] : plan.layers_) {
     const auto bits = keys.find("activation_bits");
-    if (bits != keys.end() && bits->second == 8 && plan.layer(name).weight_bits == 32) {
-      return invalid_argument("plan.layers." + name +
-                              ": activation_bits 8 with weight_bits 32; expected 8 or fewer weight "
+    if (bits != keys.end() && (bits->second == 8 || bits->second == 1) &&
+        plan.layer(name).weight_bits == 32) {
+      return invalid_argument("plan.layers." + name + ": activation_bits " + bits->second.dump() +
+                              " with weight_bits 32; expected 8 or fewer weight "
                               "bits, or activation_bits 32");
     }
   }

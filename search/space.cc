@@ -122,7 +122,13 @@ Json SearchSpace::plan_json(const Choices& choices) const {
     for (const char* none : {"prune", "rank", "codebook"}) {
       if (keys.contains(none) && keys[none].is_null()) keys.erase(none);
     }
-    if (layer_plan_of(keys).weight_bits == 32) {
+    const LayerPlan whole = layer_plan_of(keys);
+    // Signs share their values already, and a codebook has one scale for the layer.
+    const bool grouped = whole.granularity.starts_with("group:");
+    if (whole.weight_bits < 2 || (whole.weight_bits <= 8 && grouped)) {
+      keys.erase("codebook");
+    }
+    if (whole.weight_bits == 32) {
       for (const std::string& key : precision_keys()) keys.erase(key);
     }
     if (!keys.empty()) layers[layer.name] = std::move(keys);

@@ -16,12 +16,23 @@ bool contains(const std::vector<Json>& list, const Json& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
-/// Whether some kernel stands for the combination: integers with integers, weights alone, binary
-/// with binary; bf16 and f32 are one thing each.
+/// Whether some kernel stands for the combination: integers with integers, weights alone, signs with
+/// signs; bf16 and f32 are one thing each. Groups have no integer kernel, and signs no groups.
 bool has_meaning(const LayerPlan& plan) {
   if (plan.weight_bits >= 16) return true;
-  if (plan.activation_bits == 16) return false;
-  return plan.activation_bits != 1 || plan.weight_bits == 1;
+  const bool signs = plan.weight_bits == 1 || plan.weight_bits == kTernaryBits;
+  const bool grouped = plan.granularity.starts_with("group:");
+  if (grouped && (signs || plan.activation_bits <= 8)) return false;
+  if (signs && !plan.symmetric && plan.activation_bits > 8) return false;
+  if (plan.activation_bits == 16) return signs;
+  if (plan.activation_bits == 1) return signs && plan.activation_range == "static";
+  return true;
+}
+
+bool supports_granularity(const LayerInfo& layer, const std::string& granularity) {
+  const std::string listed = granularity.starts_with("group:") ? "group:N" : granularity;
+  return std::find(layer.granularities.begin(), layer.granularities.end(), listed) !=
+         layer.granularities.end();
 }
 
 /// The keys that say the same with nothing superfluous; equal meaning, equal text.
@@ -99,11 +110,21 @@ bool supports_bits(const LayerInfo& layer, const LayerPlan& plan) {
   if (plan.weight_bits == 32) return true;
   if (!contains(layer.weight_bits, bits_json(plan.weight_bits))) return false;
   // bf16 stands for both sides and is listed with the weights.
-  return plan.weight_bits == 16 || contains(layer.activation_bits, plan.activation_bits);
+  if (plan.weight_bits == 16) return true;
+  // A layer without a list is one that was described before there was a choice.
+  if (!layer.granularities.empty() && !supports_granularity(layer, plan.granularity)) return false;
+  return contains(layer.activation_bits, plan.activation_bits);
 }
 
 bool supports_prune(const LayerInfo& layer, const PruneSpec& prune) {
   if (prune.ratio <= 0) return true;
+  // Some scores speak of whole channels only, one of single weights only.
+  const bool channel = prune.structure == "channel";
+  if (channel ? prune.score == "wanda" : prune.score == "bn" || prune.score == "apoz") return false;
+  const auto& scores = layer.prune_scores;
+  if (!scores.empty() && std::find(scores.begin(), scores.end(), prune.score) == scores.end()) {
+    return false;
+  }
   const auto& structures = layer.prune_structures;
   const auto listed = [&](std::string_view name) {
     return std::find(structures.begin(), structures.end(), name) != structures.end();
@@ -112,6 +133,20 @@ bool supports_prune(const LayerInfo& layer, const PruneSpec& prune) {
   const auto is_block = [](std::string_view name) { return name.find(':') != std::string_view::npos; };
   if (is_block(prune.structure)) return std::any_of(structures.begin(), structures.end(), is_block);
   return listed(prune.structure);
+}
+
+bool supports_rank(const LayerInfo& layer, const RankSpec& rank) {
+  // A model that was inspected before factors were listed says nothing of them.
+  if (rank.share >= 1 || !layer.rank_forms) return true;
+  const auto& forms = *layer.rank_forms;
+  return std::find(forms.begin(), forms.end(), rank.form) != forms.end();
+}
+
+bool supports_rounding(const LayerInfo& layer, const LayerPlan& plan) {
+  // A model that was inspected before rounding was listed says nothing of it.
+  return plan.weight_bits > 8 || plan.rounding == "nearest" || layer.roundings.empty() ||
+         std::find(layer.roundings.begin(), layer.roundings.end(), plan.rounding) !=
+             layer.roundings.end();
 }
 
 Result<std::vector<Json>> precision_values(const LayerChoices& choices, const LayerInfo& layer) {
@@ -136,7 +171,7 @@ Result<std::vector<Json>> precision_values(const LayerChoices& choices, const La
   std::vector<Json> values;
   for (const Json& keys : combinations) {
     const LayerPlan plan = layer_plan_of(keys);
-    if (has_meaning(plan) && supports_bits(layer, plan)) values.push_back(reduced_precision(keys));
+    if (has_meaning(plan) && supports_bits(layer, plan) && supports_rounding(layer, plan)) values.push_back(reduced_precision(keys));
   }
   merge_equal(values);
   std::stable_sort(values.begin(), values.end(), [](const Json& a, const Json& b) {
@@ -158,6 +193,8 @@ std::vector<Json> single_key_values(const std::string& key, const LayerChoices& 
   for (const Json& value : given->second) {
     const LayerPlan plan = layer_plan_of(Json{{key, value}});
     if (key == "prune" && !supports_prune(layer, plan.prune)) continue;
+    if (key == "rank" && !supports_rank(layer, plan.rank)) continue;
+    if (key == "codebook" && plan.codebook.entries > 0 && !layer.codebook) continue;
     values.push_back(reduced_single(key, plan));
   }
   merge_equal(values);

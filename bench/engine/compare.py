@@ -4,8 +4,8 @@ usage: compare.py BUILD_DIR [--models a,b] [--precisions f32,bf16,int8] [--batch
                   [--threads 1,2] [--seconds 1.0] [--json OUT]
 
 A cell is model x precision x batch x threads. Each engine is a process of its own that holds the
-compiled model; they take turns in blocks of a few milliseconds, in an order drawn anew each round,
-on the same cores, and an engine's figure is the median of its blocks. int8 is the QDQ file that
+compiled model; they take turns in blocks of some 15 ms, half as much to warm up before each, in an
+order drawn anew each round, on the same cores, and an engine's figure is the median of its blocks. int8 is the QDQ file that
 `kerf export` writes: all three read the same one. ONNX Runtime has no bf16 kernels here.
 
 Outputs are compared first: f32 within 1e-3 of the largest output, bf16 and int8 by their signal to
@@ -45,6 +45,9 @@ MODELS = {
                         "layout": "NCHW"}),
 }
 SEED = 1
+# A virtual machine's second core may sit on the first one's sibling thread until both have been busy
+# for a while: shorter blocks measure where the host put us.
+BLOCK_US = 15000
 
 
 class Peer:
@@ -61,14 +64,20 @@ class Peer:
             raise RuntimeError(f"{name}: {self.process.stderr.read().strip()[-400:]}")
         self.times = []
 
-    def block(self, runs):
+    def block(self, runs, warm_up=0):
+        if warm_up:
+            self.ask(warm_up)
+        took = self.ask(runs)
+        # Threads of all three go on looking for work for a while: let them go to sleep.
+        time.sleep(0.01)
+        return took
+
+    def ask(self, runs):
         self.process.stdin.write(f"{runs}\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.name} ended: {self.process.stderr.read().strip()[-400:]}")
-        # Threads of all three go on looking for work for a while: let them go to sleep.
-        time.sleep(0.003)
         return float(line)
 
     def end(self):
@@ -176,14 +185,14 @@ def run_cell(programs, folder, files, precision, batch, threads, seconds, genera
         runs = {}
         for peer in peers:
             once = min(peer.block(1) for _ in range(3))
-            runs[peer.name] = max(1, min(2000, int(2000 / max(once, 0.5))))
+            runs[peer.name] = max(2, min(8000, int(BLOCK_US / max(once, 0.5))))
         end = time.monotonic() + seconds * len(peers)
         rounds = 0
         while rounds < 7 or time.monotonic() < end:
             order = list(peers)
             generator.shuffle(order)
             for peer in order:
-                peer.times.append(peer.block(runs[peer.name]))
+                peer.times.append(peer.block(runs[peer.name], (runs[peer.name] + 1) // 2))
             rounds += 1
     finally:
         for peer in peers:

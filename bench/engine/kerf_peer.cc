@@ -16,12 +16,15 @@ struct Options {
   kerf::cli::ModelOptions model;
   std::string input, output;
   std::int64_t batch = 1;
+  std::vector<std::int64_t> cut;  ///< Micro-batch and lanes; found by timing where empty.
 };
 
 kerf::Result<int> serve(const Options& options) {
   KERF_ASSIGN(const kerf::compress::PreparedModel prepared, options.model.prepare());
   KERF_ASSIGN(const kerf::compress::CompressedModel candidate, options.model.build(prepared));
-  KERF_ASSIGN(auto executor, kerf::engine::Executor::compile(candidate.graph, {.batch = options.batch, .threads = options.model.threads, .tune = true}));
+  kerf::engine::ExecutorOptions how{.batch = options.batch, .threads = options.model.threads, .tune = true};
+  if (options.cut.size() == 2) how.cut = {options.cut[0], static_cast<int>(options.cut[1])};
+  KERF_ASSIGN(auto executor, kerf::engine::Executor::compile(candidate.graph, how));
   std::vector<Tensor> from, to;
   std::ifstream file(options.input, std::ios::binary);
   for (const auto& input : executor->inputs()) {
@@ -38,6 +41,7 @@ kerf::Result<int> serve(const Options& options) {
   std::ofstream result(options.output, std::ios::binary);
   for (const Tensor& tensor : to) result.write(reinterpret_cast<const char*>(tensor.raw()), static_cast<std::streamsize>(tensor.bytes()));
   result.close();
+  std::fprintf(stderr, "micro-batches of %ld on %d lanes\n", static_cast<long>(executor->cut().micro), executor->cut().lanes);
   std::puts("ready");
   std::fflush(stdout);
   for (int runs = 0; std::cin >> runs && runs > 0;) {
@@ -60,6 +64,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch", options.batch);
   app.add_option("--input", options.input)->required();
   app.add_option("--output", options.output)->required();
+  app.add_option("--cut", options.cut)->expected(2);
   CLI11_PARSE(app, argc, argv);
   const auto served = serve(options);
   if (!served.has_value()) std::fprintf(stderr, "kerf: %s\n", served.error().message.c_str());

@@ -92,7 +92,7 @@ def shared_cases(folder):
     return cases
 
 
-def onnxruntime_outputs(model, x):
+def onnxruntime_outputs(model, x, step=250):
     """ONNX Runtime's first output; sample by sample where the model's batch is fixed."""
     import onnxruntime
     onnxruntime.set_default_logger_severity(3)
@@ -100,7 +100,7 @@ def onnxruntime_outputs(model, x):
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     name, batch = session.get_inputs()[0].name, session.get_inputs()[0].shape[0]
-    step = batch if isinstance(batch, int) else 250
+    step = batch if isinstance(batch, int) else step
     return np.concatenate([session.run(None, {name: x[i:i + step]})[0] for i in range(0, len(x), step)])
 
 

@@ -30,6 +30,19 @@ class BadInput(unittest.TestCase):
         path.write_text(document if isinstance(document, str) else json.dumps(document))
         return path
 
+    def test_packed_files_that_are_none_or_damaged(self):
+        packed, out = self.folder / "m.kerf", self.folder / "m.onnx"
+        support.kerf("export", self.case.model, "--packed", packed)
+        whole = packed.read_bytes()
+        for content, says in ((b"", ["m.kerf"]), (b"PK\x03\x04", ["not a packed model"]), (whole[:100], ["m.kerf", "ends within"]),
+                              (whole[:-9] + b"\x00" + whole[-8:], ["is damaged"]), (whole + b"x", ["goes on"]),
+                              (whole[:30] + b"\x01" + whole[31:], ["header"])):
+            packed.write_bytes(content)
+            self.refuse("unpack", packed, "-o", out, says=says)
+            self.assertFalse(out.exists())
+        self.refuse("unpack", self.folder / "nothing.kerf", "-o", out, says=["nothing.kerf"])
+        self.refuse("export", self.case.model, says=["--packed"])
+
     def run_study(self, says, **changes):
         study = self.write("study.json", self.case.study(**changes))
         self.refuse("run", study, "--data-dir", self.folder / "data", "--json", "--quiet", says=says)

@@ -13,7 +13,39 @@ PLANS = {
     "bf16": {"layers": {"*": {"weight_bits": 16}}},
     "8-bit, a quarter of the channels gone": {
         "layers": {"*": {"weight_bits": 8, "activation_bits": 8, "prune": {"structure": "channel", "ratio": 0.25}}}},
+    "4-bit weights": {"global": {"weight_range": "mse"}, "layers": {"*": {"weight_bits": 4}}},
+    "4-bit weights, 8-bit activations": {"global": {"range": "mse"}, "layers": {"*": {"weight_bits": 4, "activation_bits": 8}}},
+    "4-bit weights with zero points": {"global": {"weight_range": "mse"}, "layers": {"*": {"weight_bits": 4, "symmetric": False}}},
+    "4-bit weights in groups": {"global": {"granularity": "group:32"}, "layers": {"*": {"weight_bits": 4, "symmetric": False}}},
+    "32 shared values": {"layers": {"*": {"codebook": 32}}},
+    "32 shared values on 8-bit integers": {"layers": {"*": {"codebook": 32, "weight_bits": 8, "activation_bits": 8}}},
+    "16 shared values of the half that is not zero": {
+        "layers": {"*": {"codebook": {"entries": 16, "init": "density"}, "prune": {"structure": "unstructured", "ratio": 0.5}}}},
+    "signs": {"layers": {"*": {"weight_bits": 1}}},
+    "signs in bf16": {"layers": {"*": {"weight_bits": 1, "activation_bits": 16}}},
+    "ternary, 8-bit activations": {"layers": {"*": {"weight_bits": "ternary", "activation_bits": 8}}},
+    "signs with signs": {"layers": {"*": {"weight_bits": 1, "activation_bits": 1}}},
+    "8-bit, the range of each call": {
+        "layers": {"*": {"weight_bits": 8, "activation_bits": 8, "activation_range": "dynamic"}}},
     "half of the weights zero": {"layers": {"*": {"prune": {"structure": "unstructured", "ratio": 0.5}}}},
+    "4-bit weights, adaptive": {"global": {"weight_range": "mse"},
+                                "layers": {"*": {"weight_bits": 4, "rounding": "adaptive"}}},
+    "4-bit weights and 8-bit activations, adaptive and reconstructed": {
+        "global": {"recovery": "reconstruct", "range": "mse"},
+        "layers": {"*": {"weight_bits": 4, "activation_bits": 8, "rounding": "adaptive"}}},
+    "a quarter of the channels gone by their outputs, reconstructed": {
+        "global": {"recovery": "reconstruct"},
+        "layers": {"*": {"prune": {"structure": "channel", "ratio": 0.25, "score": "taylor"}}}},
+    "2:4 by wanda, reconstructed": {"global": {"recovery": ["reconstruct", "bias_correction"]},
+                                    "layers": {"*": {"prune": {"structure": "2:4", "score": "wanda"}}}},
+    "SVD": {"global": {"recovery": "bias_correction"}, "layers": {"*": {"rank": 0.5}}},
+    "spatial factors, 8-bit": {
+        "layers": {"*": {"rank": {"share": 0.5, "form": "spatial", "data_aware": True}, "weight_bits": 8,
+                         "activation_bits": 8}}},
+    "Tucker factors": {"global": {"recovery": "reconstruct"},
+                       "layers": {"*": {"rank": {"share": 0.6, "form": "tucker", "data_aware": True}}}},
+    "equalized, one scale a tensor": {"global": {"equalize": True, "granularity": "tensor"},
+                                      "layers": {"*": {"weight_bits": 8, "activation_bits": 8}}},
 }
 
 
@@ -26,17 +58,46 @@ class Export(unittest.TestCase):
                 shared = ["--plan", folder / "plan.json", "--calibration", case.file("calibration"), *case.arguments()]
                 measured = support.kerf_json("eval", case.model, *shared, "--data", case.file("evaluation"),
                                              "--seconds", "0.05")
-                support.kerf("export", case.model, *shared, "-o", folder / "out.onnx")
+                support.kerf("export", case.model, *shared, "-o", folder / "out.onnx", "--packed", folder / "out.kerf")
+                support.kerf("unpack", folder / "out.kerf", "-o", folder / "unpacked.onnx")
+                self.assertEqual((folder / "unpacked.onnx").read_bytes(), (folder / "out.onnx").read_bytes())
+                self.assertEqual((folder / "out.kerf").stat().st_size, measured["storage_bytes"])
                 onnx.checker.check_model(str(folder / "out.onnx"), full_check=True)
-                outputs = support.onnxruntime_outputs(folder / "out.onnx", x)
-                self.assertAlmostEqual(support.accuracy(outputs, y), measured["accuracy"], delta=0.005)
+                # kerf takes the range of one sample at a time where the batch is free.
+                outputs = support.onnxruntime_outputs(folder / "out.onnx", x, 1 if "each call" in name else 250)
+                # Signs lie half a step from their neighbour: other sums, other signs.
+                rough = name.startswith(("signs", "ternary"))
+                self.assertAlmostEqual(support.accuracy(outputs, y), measured["accuracy"], delta=0.03 if rough else 0.008)
                 # Reading it back gives the same network.
                 np.savez(folder / "x.npz", x=x[:256])
                 support.kerf("infer", folder / "out.onnx", "--input", folder / "x.npz", "--output", folder / "y.npz")
                 with np.load(folder / "y.npz") as again:
                     got = again[again.files[0]].reshape(256, -1)
                 agreement = np.mean(got.argmax(1) == outputs.reshape(len(y), -1)[:256].argmax(1))
-                self.assertGreaterEqual(agreement, 0.97)
+                self.assertGreaterEqual(agreement, 0.9 if rough else 0.97)
+
+    def test_four_bits_are_int4_unless_int8_is_asked_for(self):
+        case = support.example_cases()[0]
+        with support.scratch() as folder:
+            (folder / "plan.json").write_text(json.dumps(PLANS["4-bit weights"]))
+            for flag, kind, opset in ((None, onnx.TensorProto.INT4, 21), ("--int4-as-int8", onnx.TensorProto.INT8, 17)):
+                support.kerf("export", case.model, "--plan", folder / "plan.json", "-o", folder / "out.onnx",
+                             *([flag] if flag else []))
+                model = onnx.load(folder / "out.onnx")
+                self.assertIn(kind, {t.data_type for t in model.graph.initializer})
+                self.assertEqual(model.opset_import[0].version, opset)
+
+    def test_huffman_shrinks_what_deep_compression_shrinks(self):
+        case = support.example_cases()[0]
+        with support.scratch() as folder:
+            sizes = {}
+            for name, plan in (("f32", {}), ("shared", PLANS["32 shared values"]),
+                               ("pruned and shared", PLANS["16 shared values of the half that is not zero"])):
+                (folder / "plan.json").write_text(json.dumps(plan))
+                support.kerf("export", case.model, "--plan", folder / "plan.json", "--packed", folder / "out.kerf")
+                sizes[name] = (folder / "out.kerf").stat().st_size
+            self.assertLess(sizes["shared"], sizes["f32"] / 4)
+            self.assertLess(sizes["pruned and shared"], sizes["shared"])
 
     def test_examples(self):
         with support.scratch() as folder:
@@ -50,6 +111,30 @@ class Export(unittest.TestCase):
                 self.skipTest("skipped: no shared data beside the checkout")
             for case in cases:
                 self.check(case, folder)
+
+    def test_recoveries_keep_what_they_promise(self):
+        """Accuracy of a network that others trained, after cuts that cost it several points without recovery."""
+        promises = {
+            "4-bit weights, adaptive": 0.02,
+            "4-bit weights and 8-bit activations, adaptive and reconstructed": 0.02,
+            "2:4 by wanda, reconstructed": 0.03,
+            "half of the weights zero, reconstructed": 0.015,
+        }
+        plans = {**PLANS, "half of the weights zero, reconstructed": {
+            "global": {"recovery": "reconstruct"},
+            "layers": {"*": {"prune": {"structure": "unstructured", "ratio": 0.5}}}}}
+        with support.scratch() as folder:
+            cases = [case for case in support.shared_cases(folder) if case.name == "cifar_resnet20"]
+            if not cases:
+                self.skipTest("skipped: no shared data beside the checkout")
+            for name, drop in promises.items():
+                with self.subTest(name):
+                    (folder / "plan.json").write_text(json.dumps(plans[name]))
+                    measured = support.kerf_json(
+                        "eval", cases[0].model, "--plan", folder / "plan.json", "--calibration",
+                        cases[0].file("calibration"), *cases[0].arguments(), "--data", cases[0].file("evaluation"),
+                        "--seconds", "0.05")
+                    self.assertLess(measured["accuracy_drop"], drop)
 
     def test_eight_bits_cost_at_most_a_point(self):
         with support.scratch() as folder:

@@ -8,7 +8,7 @@
 namespace kerf::compress {
 namespace {
 
-constexpr double kPercentile = 0.9999;
+constexpr double kPercentile = 0.99999;
 constexpr double kSignedSteps = 127;
 constexpr double kUnsignedSteps = 255;
 

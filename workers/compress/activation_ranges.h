@@ -23,7 +23,7 @@ struct ActivationRange {
 ///           zero point 0 (127 steps from 0 to T = the threshold of |x|); else, where `symmetric`
 ///           is false, u8 with the zero point at round(−lo / scale), 255 steps from lo to hi.
 /// Maths:    minmax      T = max |x|
-///           percentile  P(|x| ≤ T) = 99.99 %; not symmetric: 0.01 % beyond each end
+///           percentile  P(|x| ≤ T) = 99.999 %; not symmetric: 0.001 % beyond each end
 ///           entropy     the T that minimises KL(P ‖ Q): P the histogram up to T with what lies
 ///           beyond
 ///                       added to its last bin, Q the same histogram without that, averaged over

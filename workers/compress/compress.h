@@ -16,19 +16,19 @@ namespace kerf::compress {
 /// What became of one layer.
 struct LayerReport {
   std::string name;
-  int weight_bits = 32;                ///< As stored.
+  int weight_bits = 32;                ///< As stored; of an index where values are shared.
   int activation_bits = 32;            ///< As executed.
   double sparsity = 0;                 ///< Share of zeros in the stored weights.
   double channel_share_kept = 1;       ///< Output channels kept / output channels of the model.
   std::int64_t weight_bits_total = 0;  ///< Elements × bits, without scales.
-  std::string executes_as;             ///< "f32", "bf16", "s8", "f32 (4-bit weights)".
+  std::string executes_as;  ///< "f32", "bf16", "s8", "f32 (4-bit weights)", "f32 (16 shared values)".
 };
 
 /// A plan applied to a model.
 struct CompressedModel {
   graph::Graph graph;  ///< f32 or QDQ form, shapes inferred: ready for Executor::compile.
   std::vector<LayerReport> layers;
-  std::int64_t storage_bytes = 0;  ///< See storage_size.h.
+  std::int64_t storage_bytes = 0;  ///< Of its packed file (packed/packed_file.h), exactly.
   std::int64_t macs = 0;           ///< Of one sample.
   double recovery_seconds = 0;
   std::map<std::string, double>
@@ -40,8 +40,8 @@ struct CompressedModel {
 /// biases corrected for the rounding.
 ///
 /// What a layer's own entry asks for must be possible; what "*" or `global` ask for and a layer
-/// can't do leaves that layer as it is. `symmetric` is about activations: weights are always
-/// symmetric.
+/// can't do leaves that layer as it is. With 8-bit activations `symmetric` is about these: integer
+/// kernels take weights whose zero point is 0. With 32-bit ones it is about the weights.
 ///
 /// The same model, plan and calibration data give the same graph.
 ///

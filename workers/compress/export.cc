@@ -24,6 +24,15 @@ std::vector<float> scales_behind(const Graph& graph, const std::string& value, b
   return scale->to_floats();
 }
 
+/// Whether the integers were made with another scale than they are read with: signs, whose scale is
+/// as large as the values themselves and too coarse for a bias.
+bool is_rescaled(const Graph& graph, const std::string& value) {
+  const Node* dequantize = graph.producer(value);
+  const Node* quantize = dequantize == nullptr ? nullptr : graph.producer(dequantize->inputs[0]);
+  return quantize != nullptr && quantize->op == "QuantizeLinear" &&
+         quantize->inputs[1] != dequantize->inputs[1];
+}
+
 /// A bias as integers of the accumulator's scale; empty where it doesn't fit.
 struct IntegerBias {
   std::vector<std::int32_t> values;
@@ -47,19 +56,50 @@ IntegerBias integer_bias(const Tensor& bias, float input_scale,
   return out;
 }
 
+/// Integers of 4 bits or fewer, and their zero points, as s4.
+void narrow_weights(Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    const auto bits = node.integer("kerf_bits", 8);
+    if (node.op != "DequantizeLinear" || bits < 1 || bits > 4) continue;
+    for (const std::size_t input : {std::size_t{0}, std::size_t{2}}) {
+      const Tensor* tensor = node.has_input(input) ? graph.constant(node.inputs[input]) : nullptr;
+      if (tensor == nullptr || tensor->dtype() != graph::DType::kS8) continue;
+      const auto values = tensor->as<std::int8_t>();
+      graph.initializers[node.inputs[input]] =
+          Tensor::of(graph::DType::kS4, tensor->shape(),
+                     std::vector<std::int8_t>(values.begin(), values.end()));
+    }
+  }
+}
+
 }  // namespace
 
+std::map<std::string, std::string> export_metadata(const CompressionPlan& plan,
+                                                   const std::string& source) {
+  std::map<std::string, std::string> out = {{"kerf.plan", canonical_text(plan.to_json())},
+                                            {"kerf.version", KERF_VERSION}};
+  if (!source.empty()) out["kerf.source"] = source;
+  return out;
+}
+
 Result<Graph> to_standard_onnx(const CompressedModel& model,
-                               const std::map<std::string, std::string>& metadata) {
+                               const std::map<std::string, std::string>& metadata,
+                               const ExportOptions& options) {
   Graph out = model.graph;
+  if (!options.int4_as_int8) narrow_weights(out);
   std::vector<Node> nodes;
   nodes.reserve(out.nodes.size());
   for (std::size_t n = 0; n < out.nodes.size(); ++n) {
     Node node = out.nodes[n];
     const Tensor* bias = node.has_input(2) ? out.constant(node.inputs[2]) : nullptr;
     if (graph::is_layer(out, node) && bias != nullptr && bias->dtype() == graph::DType::kF32) {
-      const auto input = scales_behind(model.graph, node.inputs[0], false);
-      const auto weights = scales_behind(model.graph, node.inputs[1], true);
+      const auto input = is_rescaled(model.graph, node.inputs[0])
+                             ? std::vector<float>()
+                             : scales_behind(model.graph, node.inputs[0], false);
+      auto weights = scales_behind(model.graph, node.inputs[1], true);
+      if (weights.size() > 1 && static_cast<std::int64_t>(weights.size()) != bias->elements()) {
+        weights.clear();  // a scale for each group of weights is none for a sum of groups
+      }
       const Tensor* constant = out.constant(weights_of(model.graph, node));
       const std::int64_t channels =
           constant == nullptr ? 0 : output_channels(node, constant->shape());

@@ -48,24 +48,11 @@ Extent extent_of(std::span<const float> values) {
   return out;
 }
 
-/// How many values have these bits. Without a branch: after a Relu it would be a coin's toss.
-std::int64_t count_pattern(std::span<const float> values, std::uint32_t pattern) {
-  std::int64_t out = 0;
-  constexpr std::size_t kBlock = 4096;
-  for (std::size_t begin = 0; begin < values.size(); begin += kBlock) {
-    const std::size_t end = std::min(values.size(), begin + kBlock);
-    std::uint32_t block = 0;
-    for (std::size_t i = begin; i < end; ++i) {
-      block += std::bit_cast<std::uint32_t>(values[i]) == pattern ? 1U : 0U;
-    }
-    out += block;
-  }
-  return out;
-}
-
-/// Counts values by sign and bin; zeros are subtracted from the first bin by the caller.
+/// Counts values by sign and bin; zeros of each sign, which stand in the first bins too, are counted
+/// again in `zeros`. Without a branch: after a Relu it would be a coin's toss.
 void count_values(std::span<const float> values, double bin_width,
-                  std::array<std::vector<std::uint32_t>, 2>& counts) {
+                  std::array<std::vector<std::uint32_t>, 2>& counts,
+                  std::array<std::int64_t, 2>& zeros) {
   constexpr std::size_t kBlock = 1024;
   constexpr auto kBins = ValueStatistics::kBins;
   constexpr auto kTop = static_cast<float>(kBins - 1);
@@ -92,6 +79,14 @@ void count_values(std::span<const float> values, double bin_width,
     } else {
       for (std::size_t i = 0; i < size; ++i) place[i] = place_of(block[i], block[i] * power);
     }
+    std::array<std::uint32_t, 2> zeros_here{};
+    for (std::size_t i = 0; i < size; ++i) {
+      const auto bits = std::bit_cast<std::uint32_t>(block[i]);
+      zeros_here[0] += bits == 0 ? 1U : 0U;
+      zeros_here[1] += bits == 0x80000000U ? 1U : 0U;
+    }
+    zeros[0] += zeros_here[0];
+    zeros[1] += zeros_here[1];
     // Two tables: neighbours often fall into the same bin, and would wait for each other.
     std::size_t i = 0;
     for (; i + 2 <= size; i += 2) {
@@ -113,8 +108,6 @@ bool ValueStatistics::add(std::span<const float> values, std::int64_t sample_cou
 
   const double largest = std::max(std::fabs(static_cast<double>(extent.least)),
                                   std::fabs(static_cast<double>(extent.most)));
-  const std::int64_t plus = count_pattern(values, 0);
-  const std::int64_t minus = count_pattern(values, 0x80000000U);
   if (largest > 0) {
     if (bin_width == 0) {
       positive.assign(kBins, 0);
@@ -132,26 +125,33 @@ bool ValueStatistics::add(std::span<const float> values, std::int64_t sample_cou
       std::array<std::vector<std::uint32_t>, 2> counts;
       for (auto& table : counts) table.assign(2 * kBins, 0);
       const auto part = values.subspan(begin, std::min(kPart, values.size() - begin));
-      count_values(part, bin_width, counts);
+      std::array<std::int64_t, 2> zeros_here{};
+      count_values(part, bin_width, counts, zeros_here);
       for (std::size_t i = 0; i < kBins; ++i) {
         positive[i] += static_cast<std::int64_t>(counts[0][i]) + counts[1][i];
         negative[i] += static_cast<std::int64_t>(counts[0][kBins + i]) + counts[1][kBins + i];
       }
+      positive[0] -= zeros_here[0];
+      negative[0] -= zeros_here[1];
+      zeros += zeros_here[0] + zeros_here[1];
     }
-    // Zeros of either sign were counted in the first bins.
-    positive[0] -= plus;
-    negative[0] -= minus;
+  } else {
+    zeros += static_cast<std::int64_t>(values.size());
   }
-  zeros += plus + minus;
   count += static_cast<std::int64_t>(values.size());
 
   const std::size_t size =
       sample_count > 0 ? values.size() / static_cast<std::size_t>(sample_count) : 0;
   if (sum.empty()) sum.assign(size, 0.0);
   if (size == sum.size()) {
-    for (std::int64_t s = 0; s < sample_count; ++s) {
-      const float* sample = values.data() + static_cast<std::size_t>(s) * size;
-      for (std::size_t i = 0; i < size; ++i) sum[i] += static_cast<double>(sample[i]);
+    // A few elements of all samples at a time, so that their sums stay in the nearest cache.
+    constexpr std::size_t kBlock = 1024;
+    for (std::size_t begin = 0; begin < size; begin += kBlock) {
+      const std::size_t end = std::min(size, begin + kBlock);
+      for (std::int64_t s = 0; s < sample_count; ++s) {
+        const float* sample = values.data() + static_cast<std::size_t>(s) * size;
+        for (std::size_t i = begin; i < end; ++i) sum[i] += static_cast<double>(sample[i]);
+      }
     }
     samples += sample_count;
   }

@@ -1,6 +1,11 @@
 #include "workers/compress/plan_resolution.h"
 
 #include <algorithm>
+#include <stdexcept>
+
+#include "workers/compress/activation_scores.h"
+#include "workers/compress/represent_weights.h"
+#include "workers/compress/round_layer.h"
 
 namespace kerf::compress {
 namespace {
@@ -32,8 +37,10 @@ Error not_available(const std::string& where, const std::string& value,
 
 std::string quoted(const std::string& text) { return "\"" + text + "\""; }
 
-bool offers(const std::vector<Json>& choices, int value) {
-  return std::find(choices.begin(), choices.end(), Json(value)) != choices.end();
+Json bits_json(int bits) { return bits == kTernaryBits ? Json("ternary") : Json(bits); }
+
+bool offers(const std::vector<Json>& choices, int bits) {
+  return std::find(choices.begin(), choices.end(), bits_json(bits)) != choices.end();
 }
 
 std::string list(const std::vector<Json>& choices) {
@@ -62,46 +69,61 @@ Result<void> check_names(const ModelInfo& info, const CompressionPlan& plan) {
   return {};
 }
 
-Result<void> check_precision(const std::string& name, const LayerPlan& layer, const Where& where) {
-  if (layer.weight_bits == kTernaryBits) {
-    return not_available(where(name, "weight_bits"), "\"ternary\"", "32, 16, 8…2");
-  }
-  if (layer.weight_bits == 1) return not_available(where(name, "weight_bits"), "1", "32, 16, 8…2");
-  if (layer.activation_bits == 1)
-    return not_available(where(name, "activation_bits"), "1", "32, 16, 8");
+bool is_signs(const LayerPlan& layer) {
+  return layer.weight_bits == 1 || layer.weight_bits == kTernaryBits;
+}
+
+Result<void> check_activations(const std::string& name, const LayerPlan& layer,
+                               const Where& where) {
   if (layer.weight_bits > 8) return {};
-  if (layer.activation_bits == 16) {
-    return not_available(where(name, "activation_bits"), "16 with integer weights", "32, 8");
+  if (layer.activation_bits == 16 && !is_signs(layer)) {
+    return not_available(where(name, "activation_bits"), "16 with integer weights", "32, 8, 1");
   }
-  if (layer.activation_bits == 8 && layer.activation_range != "static") {
-    return not_available(where(name, "activation_range"), quoted(layer.activation_range),
-                         "\"static\"");
+  if (layer.activation_bits == 1 && layer.activation_range != "static") {
+    return not_available(where(name, "activation_range"),
+                         quoted(layer.activation_range) + " with activation_bits 1", "\"static\"");
   }
-  if (layer.granularity != "channel" && layer.granularity != "tensor") {
-    return not_available(where(name, "granularity"), quoted(layer.granularity),
+  return {};
+}
+
+Result<void> check_weights(const std::string& name, const LayerPlan& layer, const Where& where) {
+  if (layer.weight_bits > 8) return {};
+  const bool grouped = group_of(layer.granularity) > 0;
+  if (grouped && layer.activation_bits <= 8) {
+    return not_available(where(name, "granularity"),
+                         quoted(layer.granularity) + " with activations of 8 bits or fewer (no "
+                         "integer kernel has a scale within a sum)",
                          "\"channel\", \"tensor\"");
   }
-  if (!layer.symmetric && layer.activation_bits == 32) {
-    return not_available(where(name, "symmetric"), "false for weights (activation_bits is 32)",
-                         "true");
+  if (grouped && (is_signs(layer) || layer.codebook.entries > 0)) {
+    return not_available(where(name, "granularity"),
+                         quoted(layer.granularity) +
+                             (is_signs(layer) ? " with signs" : " with a codebook"),
+                         "\"channel\", \"tensor\"");
   }
-  if (layer.rounding != "nearest") {
-    return not_available(where(name, "rounding"), quoted(layer.rounding), "\"nearest\"");
+  if (!layer.symmetric && is_signs(layer) && layer.activation_bits > 8) {
+    return not_available(where(name, "symmetric"), "false for signs", "true");
+  }
+  if (layer.rounding != "nearest" && (is_signs(layer) || layer.codebook.entries > 0)) {
+    return not_available(where(name, "rounding"),
+                         quoted(layer.rounding) +
+                             (is_signs(layer) ? " with signs" : " with a codebook"),
+                         "\"nearest\"");
   }
   return {};
 }
 
 Result<void> check_techniques(const std::string& name, const LayerPlan& layer, const Where& where) {
-  if (layer.rank.share < 1) {
-    return not_available(where(name, "rank"), canonical_text(Json(layer.rank.share)), "1");
+  if (layer.codebook.entries > 0 && is_signs(layer)) {
+    return not_available(where(name, "codebook"),
+                         std::to_string(layer.codebook.entries) + " with signs", "no codebook");
   }
-  if (layer.codebook.entries > 0) {
-    return not_available(where(name, "codebook"), std::to_string(layer.codebook.entries),
-                         "no codebook");
-  }
-  if (layer.prune.ratio > 0 && layer.prune.score != "l1" && layer.prune.score != "l2") {
-    return not_available(where(name, "prune") + ".score", quoted(layer.prune.score),
-                         "\"l1\", \"l2\"");
+  const auto& scores = scores_for(layer.prune.structure);
+  if (layer.prune.ratio > 0 &&
+      std::find(scores.begin(), scores.end(), layer.prune.score) == scores.end()) {
+    return invalid_argument(where(name, "prune") + ".score: " + quoted(layer.prune.score) +
+                            " doesn't score what structure " + quoted(layer.prune.structure) +
+                            " removes; expected " + list(std::vector<Json>(scores.begin(), scores.end())));
   }
   return {};
 }
@@ -116,12 +138,32 @@ Result<void> fit_to_layer(const LayerInfo& info, const CompressionPlan& plan, co
     if (plan.names_key(info.name, key)) {
       return invalid_argument(
           where(info.name, key) + ": " +
-          std::to_string(weights_fit ? layer.activation_bits : layer.weight_bits) + "; layer '" +
-          info.name + "' (" + info.op + ") takes " +
+          canonical_text(bits_json(weights_fit ? layer.activation_bits : layer.weight_bits)) +
+          "; layer '" + info.name + "' (" + info.op + ") takes " +
           list(weights_fit ? info.activation_bits : info.weight_bits));
     }
     layer.weight_bits = 32;
     layer.activation_bits = 32;
+  }
+  // Integers of groups are for matrices: a kernel's window has no one input axis to cut.
+  if (layer.weight_bits <= 8 && group_of(layer.granularity) > 0 && info.op != "Gemm" &&
+      info.op != "MatMul") {
+    if (plan.names_key(info.name, "granularity")) {
+      return invalid_argument(where(info.name, "granularity") + ": " + layer.granularity +
+                              "; layer '" + info.name + "' (" + info.op +
+                              ") takes \"channel\", \"tensor\"");
+    }
+    layer.weight_bits = 32;
+    layer.activation_bits = 32;
+  }
+  const bool constant = std::find(info.prune_structures.begin(), info.prune_structures.end(),
+                                  "unstructured") != info.prune_structures.end();
+  if (layer.codebook.entries > 0 && !constant) {
+    if (plan.names_key(info.name, "codebook")) {
+      return invalid_argument(where(info.name, "codebook") + ": the weights of layer '" +
+                              info.name + "' (" + info.op + ") can't be shared");
+    }
+    layer.codebook = {};
   }
   if (layer.prune.ratio > 0 && layer.prune.structure != "channel" &&
       std::find(info.prune_structures.begin(), info.prune_structures.end(), "unstructured") ==
@@ -135,15 +177,98 @@ Result<void> fit_to_layer(const LayerInfo& info, const CompressionPlan& plan, co
   return {};
 }
 
+bool offers(const std::vector<std::string>& choices, const std::string& value) {
+  return std::find(choices.begin(), choices.end(), value) != choices.end();
+}
+
+/// The same for rounding, rank and scores.
+Result<void> fit_techniques(const LayerInfo& info, const CompressionPlan& plan, const Where& where,
+                            LayerPlan& layer) {
+  const std::string what = "; layer '" + info.name + "' (" + info.op + ") ";
+  if (rounds_adaptively(layer) && !offers(info.roundings, layer.rounding)) {
+    if (plan.names_key(info.name, "rounding")) {
+      return invalid_argument(where(info.name, "rounding") + ": \"adaptive\"" + what +
+                              "is rounded to the nearest only");
+    }
+    layer.rounding = "nearest";
+  }
+  const std::vector<std::string> forms = info.rank_forms.value_or(std::vector<std::string>());
+  if (layer.rank.share < 1 && !offers(forms, layer.rank.form)) {
+    if (plan.names_key(info.name, "rank")) {
+      return invalid_argument(where(info.name, "rank") + ": form \"" + layer.rank.form + "\"" + what +
+                              (forms.empty()
+                                   ? "can't be factorized"
+                                   : "takes " + list(std::vector<Json>(forms.begin(), forms.end()))));
+    }
+    layer.rank.share = 1;
+  }
+  if (layer.prune.ratio > 0 && layer.prune.structure != "channel" &&
+      !offers(info.prune_scores, layer.prune.score)) {
+    if (plan.names_key(info.name, "prune")) {
+      return invalid_argument(where(info.name, "prune") + ".score: \"" + layer.prune.score + "\"" + what +
+                              "takes " + list(std::vector<Json>(info.prune_scores.begin(), info.prune_scores.end())));
+    }
+    layer.prune.ratio = 0;
+  }
+  return {};
+}
+
+/// Groups whose channels a score says nothing about: refused where a layer's own entry asks for it,
+/// else they keep their channels.
+Result<void> check_channel_scores(const PreparedModel& model, const CompressionPlan& plan,
+                                  const Where& where, std::map<std::string, ChannelPruning>& channels) {
+  for (const TiedGroup& group : model.channels.groups) {
+    const auto pruning = channels.find(group.name);
+    std::string why;
+    if (pruning == channels.end() || can_score(model, group.layers, pruning->second.score, why))
+      continue;
+    for (const std::string& layer : group.layers) {
+      if (!plan.names_key(layer, "prune")) continue;
+      return invalid_argument(where(layer, "prune") + ".score: \"" + pruning->second.score +
+                              "\" doesn't go with layer '" + layer + "': " + why);
+    }
+    channels.erase(pruning);
+  }
+  return {};
+}
+
 }  // namespace
+
+bool changes_weights(const LayerPlan& layer) {
+  return layer.weight_bits <= 16 || layer.codebook.entries > 0;
+}
+
+bool ResolvedPlan::any(bool (*wanted)(const LayerPlan&)) const {
+  return std::any_of(layers.begin(), layers.end(),
+                     [&](const auto& layer) { return wanted(layer.second); });
+}
 
 bool ResolvedPlan::prunes_single_weights(const LayerPlan& layer) const {
   return layer.prune.ratio > 0 && layer.prune.structure != "channel";
 }
 
+bool ResolvedPlan::factorizes(const LayerPlan& layer) const { return layer.rank.share < 1; }
+
 bool ResolvedPlan::needs_ranges() const {
-  return std::any_of(layers.begin(), layers.end(),
-                     [](const auto& layer) { return layer.second.runs_as_integers(); });
+  return any([](const LayerPlan& layer) {
+    return layer.runs_as_integers() && layer.activation_range != "dynamic";
+  });
+}
+
+const LayerPlan& ResolvedPlan::at(const std::string& layer) const {
+  const auto found = std::find_if(layers.begin(), layers.end(),
+                                  [&](const auto& entry) { return entry.first == layer; });
+  if (found == layers.end()) throw std::out_of_range("the plan has no layer '" + layer + "'");
+  return found->second;
+}
+
+void ResolvedPlan::split(const std::string& layer, const std::vector<std::string>& parts) {
+  const auto found = std::find_if(layers.begin(), layers.end(),
+                                  [&](const auto& entry) { return entry.first == layer; });
+  if (found == layers.end()) throw std::out_of_range("the plan has no layer '" + layer + "'");
+  const LayerPlan plan = found->second;
+  auto at = layers.erase(found);
+  for (const std::string& part : parts) at = std::next(layers.insert(at, {part, plan}));
 }
 
 bool ResolvedPlan::prunes() const {
@@ -153,47 +278,109 @@ bool ResolvedPlan::prunes() const {
 }
 
 bool ResolvedPlan::corrects_biases() const {
-  return bias_correction &&
-         (prunes() || std::any_of(layers.begin(), layers.end(),
-                                  [](const auto& layer) { return layer.second.weight_bits <= 8; }));
+  return bias_correction && (prunes() || any([](const LayerPlan& layer) {
+                               return layer.weight_bits <= 8 || layer.rank.share < 1 ||
+                                      layer.codebook.entries > 0;
+                             }));
 }
 
-std::string ResolvedPlan::variant() const {
-  if (!prunes()) return {};
+bool ResolvedPlan::reconstructs() const {
+  return std::find(recovery.begin(), recovery.end(), "reconstruct") != recovery.end() &&
+         (prunes() || any([](const LayerPlan& layer) {
+            return changes_weights(layer) || layer.rank.share < 1;
+          }));
+}
+
+std::string ResolvedPlan::why_calibration() const {
+  if (needs_ranges()) return "a plan with 8-bit activations";
+  if (any(compress::rounds_adaptively)) return "a plan with rounding \"adaptive\"";
+  if (any([](const LayerPlan& layer) { return layer.rank.share < 1 && layer.rank.data_aware; }))
+    return "a plan with a data-aware rank";
+  for (const auto& [group, pruning] : channels) {
+    if (score_needs_data(pruning.score)) return "a plan that prunes by \"" + pruning.score + "\"";
+  }
+  for (const auto& [name, layer] : layers) {
+    if (prunes_single_weights(layer) && score_needs_data(layer.prune.score))
+      return "a plan that prunes by \"" + layer.prune.score + "\"";
+  }
+  if (corrects_biases()) return "plan.global.recovery: \"bias_correction\"";
+  if (reconstructs()) return "plan.global.recovery: \"reconstruct\"";
+  return {};
+}
+
+Json ResolvedPlan::structure(bool with_ranks) const {
   Json out = Json::object();
   for (const auto& [group, pruning] : channels) {
     out["channels"][group] = {pruning.ratio, pruning.score};
   }
   if (global_channels) out["global"] = *global_channels;
   for (const auto& [name, layer] : layers) {
+    if (!with_ranks || !factorizes(layer)) continue;
+    out["ranks"][name] = {layer.rank.share, layer.rank.form, layer.rank.data_aware};
+    // The bias of a factorized layer is corrected where that is wanted.
+    out["bias_correction"] = bias_correction;
+  }
+  if (equalize) out["equalize"] = true;
+  return out;
+}
+
+std::string ResolvedPlan::base_variant() const { return equalize ? "equalized" : ""; }
+
+std::string ResolvedPlan::channel_variant() const {
+  const bool cut = !channels.empty() || global_channels;
+  return cut ? "channels " + canonical_text(structure(false)) : base_variant();
+}
+
+std::string ResolvedPlan::structure_variant() const {
+  const bool split = any([](const LayerPlan& layer) { return layer.rank.share < 1; });
+  return split ? "structure " + canonical_text(structure(true)) : channel_variant();
+}
+
+std::string ResolvedPlan::variant() const {
+  const bool factorized = any([](const LayerPlan& layer) { return layer.rank.share < 1; });
+  if (!prunes() && !factorized && !reconstructs()) return base_variant();
+  Json out = structure(true);
+  for (const auto& [name, layer] : layers) {
     if (prunes_single_weights(layer)) {
-      out["weights"][name] = {layer.prune.structure, layer.prune.ratio};
+      out["weights"][name] = {layer.prune.structure, layer.prune.ratio, layer.prune.score};
+    }
+    // What comes after a layer is fitted to its rounded weights.
+    if (reconstructs() && changes_weights(layer)) {
+      out["rounded"][name] = {layer.weight_bits,      layer.activation_bits, layer.symmetric,
+                              layer.granularity,      layer.weight_range,    layer.rounding,
+                              layer.codebook.entries, layer.codebook.init};
     }
   }
-  out["bias_correction"] = bias_correction;
+  out["recovery"] = recovery;
   return canonical_text(out);
 }
 
 Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionPlan& plan) {
   KERF_TRY(check_names(model.info, plan));
-  if (plan.equalize()) return not_available("plan.global.equalize", "true", "false");
   ResolvedPlan out;
-  for (const std::string& step : plan.recovery()) {
-    if (step != "bias_correction") {
-      return not_available("plan.global.recovery", quoted(step), "\"none\", \"bias_correction\"");
+  out.equalize = plan.equalize();
+  out.recovery = plan.recovery();
+  for (const std::string& step : out.recovery) {
+    if (step != "bias_correction" && step != "reconstruct") {
+      return not_available("plan.global.recovery", quoted(step),
+                           "\"none\", \"bias_correction\", \"reconstruct\"");
     }
-    out.bias_correction = true;
+    out.bias_correction = out.bias_correction || step == "bias_correction";
   }
   const Where where(plan);
   for (const LayerInfo& info : model.info.layers) {
     LayerPlan layer = plan.layer(info.name);
     // What this build doesn't do is said first: it holds for every layer.
-    KERF_TRY(check_precision(info.name, layer, where));
+    KERF_TRY(check_activations(info.name, layer, where));
+    KERF_TRY(check_weights(info.name, layer, where));
     KERF_TRY(check_techniques(info.name, layer, where));
     KERF_TRY(fit_to_layer(info, plan, where, layer));
+    KERF_TRY(fit_techniques(info, plan, where, layer));
+    if (layer.rank.share < 1 && plan.names_key(info.name, "rank")) out.named_ranks.insert(info.name);
     out.layers.emplace_back(info.name, std::move(layer));
   }
   KERF_ASSIGN(out.channels, resolve_channel_pruning(model.channels, plan));
+  KERF_TRY(check_channel_scores(model, plan, where, out.channels));
   out.global_channels = plan.global_prune_ratio();
   return out;
 }

@@ -125,7 +125,8 @@ Result<QuantizedWeights> quantize_weights(const Tensor& weights, std::size_t axi
   }
   const float top = static_cast<float>((1 << (how.bits - 1)) - 1);
   const Slices slices = slices_of(weights, axis, how.per_channel);
-  QuantizedWeights out{Tensor(graph::DType::kS8, weights.shape()), {}};
+  QuantizedWeights out;
+  out.values = Tensor(graph::DType::kS8, weights.shape());
   out.scales.reserve(slices.count);
   const auto target = out.values.mutable_as<std::int8_t>();
   std::vector<float> magnitudes;
@@ -155,10 +156,23 @@ Tensor dequantize(const QuantizedWeights& weights, std::size_t axis) {
   Tensor out(graph::DType::kF32, weights.values.shape());
   const auto source = weights.values.as<std::int8_t>();
   const auto target = out.mutable_as<float>();
-  const Slices slices = slices_of(weights.values, axis, weights.scales.size() > 1);
+  const bool many = weights.scales.size() > 1;
+  const Slices slices = slices_of(weights.values, axis, many && weights.group == 0);
+  const auto scale_of = [&](std::size_t i) {
+    if (!many) return std::size_t{0};
+    if (weights.group == 0) return i / slices.inner % slices.count;
+    // [in, out] or [out, in], with blocks along `in`.
+    const auto columns = static_cast<std::size_t>(weights.values.dim(1));
+    const auto group = static_cast<std::size_t>(weights.group);
+    const std::size_t row = i / columns;
+    const std::size_t column = i % columns;
+    if (axis == 0) return row * ((columns + group - 1) / group) + column / group;
+    return row / group * columns + column;
+  };
   for (std::size_t i = 0; i < source.size(); ++i) {
-    const std::size_t channel = slices.count == 1 ? 0 : i / slices.inner % slices.count;
-    target[i] = static_cast<float>(source[i]) * weights.scales[channel];
+    const std::size_t k = scale_of(i);
+    const int zero = weights.zeros.empty() ? 0 : weights.zeros[k];
+    target[i] = static_cast<float>(source[i] - zero) * weights.scales[k];
   }
   return out;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct WeightQuantization {
 struct QuantizedWeights {
   graph::Tensor values;       ///< s8, the shape of the weights; |v| ≤ 2^(bits−1) − 1.
   std::vector<float> scales;  ///< One for each output channel, or one; never 0, never NaN.
+  std::vector<std::int8_t> zeros;  ///< One for each scale; empty = all 0.
+  std::int64_t group = 0;          ///< Weights a scale along the input axis (quantize_groups.h); 0 = all.
 };
 
 /// Rounds weights to signed integers, symmetrically.
@@ -42,7 +45,7 @@ struct QuantizedWeights {
                                                         std::size_t axis,
                                                         const WeightQuantization& how);
 
-/// scale · integer, as f32.
+/// scale · (integer − zero point), as f32.
 [[nodiscard]] graph::Tensor dequantize(const QuantizedWeights& weights, std::size_t axis);
 
 /// The p-th percentile of values ≥ 0, linear between order statistics; reorders them.

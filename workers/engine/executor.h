@@ -74,8 +74,9 @@ class Executor {
   [[nodiscard]] std::int64_t activation_peak_bytes() const;  ///< Of the arenas together.
   [[nodiscard]] Cut cut() const;
 
+  struct Impl;  ///< executor.cc's own.
+
  private:
-  struct Impl;
   explicit Executor(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

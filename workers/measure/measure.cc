@@ -11,6 +11,7 @@
 
 #include "workers/measure/accuracy.h"
 #include "workers/measure/batch_runner.h"
+#include "workers/measure/staged_run.h"
 
 namespace kerf::measure {
 
@@ -33,6 +34,7 @@ struct Baseline::Impl {
   data::BoundData evaluation;  // that the outputs belong to
   std::map<std::size_t, Tensor> outputs;  // by shard
   std::size_t output_bytes = 0;
+  PrefixCache prefixes;  // of candidates on the same data
 };
 
 namespace {
@@ -242,6 +244,7 @@ class Measurer {
     if (!same_data(baseline_->evaluation, *evaluation_)) {
       baseline_->outputs.clear();
       baseline_->output_bytes = 0;
+      baseline_->prefixes.clear();
       baseline_->evaluation = *evaluation_;
       baseline_->evaluated.reset();  // its open sizes may be others
     }
@@ -280,18 +283,19 @@ class Measurer {
     };
     KERF_TRY(between());
     if (baseline_ != nullptr) KERF_TRY(prepare_baseline());
-    std::optional<Compiled> compiled;
-    {
-      const PhaseTimer timer(out_.phase_ms, "compile");
-      KERF_ASSIGN(Compiled made,
-                  Compiled::make(candidate_.graph, inputs(), for_evaluation()));
-      compiled.emplace(std::move(made));
-    }
     QualityMeter meter(output_kind(baseline_ != nullptr ? baseline_->graph : candidate_.graph));
     const std::vector<std::int64_t> order = evaluation_order(evaluation_->samples);
     // A model that mixes samples takes whole batches of its own.
-    const auto own = static_cast<std::size_t>(compiled->fits_batch() ? 1 : compiled->batch());
+    const auto own = static_cast<std::size_t>(timed_->fits_batch() ? 1 : timed_->batch());
     const std::size_t shard_samples = (kShard + own - 1) / own * own;
+    PrefixCache none;
+    std::optional<StagedRun> staged;
+    {
+      const PhaseTimer timer(out_.phase_ms, "compile");
+      KERF_ASSIGN(StagedRun made, StagedRun::make(candidate_.graph, inputs(), for_evaluation(), order, shard_samples,
+                                                  baseline_ != nullptr ? baseline_->prefixes : none));
+      staged.emplace(std::move(made));
+    }
     for (std::size_t begin = 0; begin < order.size(); begin += shard_samples) {
       const auto samples = std::span(order).subspan(begin, std::min(shard_samples, order.size() - begin));
       Tensor reference;
@@ -299,8 +303,7 @@ class Measurer {
         KERF_ASSIGN(reference, baseline_shard(begin / shard_samples, samples, turn, between));
       }
       const PhaseTimer timer(out_.phase_ms, "accuracy", &turn);
-      KERF_ASSIGN(const Tensor rows,
-                  run_samples(*compiled, evaluation_->inputs, samples, between));
+      KERF_ASSIGN(const Tensor rows, staged->rows(begin / shard_samples, samples, between));
       KERF_TRY(meter.add(rows, baseline_ != nullptr ? &reference : nullptr,
                          labels_of(*evaluation_, samples)));
       report("accuracy", static_cast<double>(begin + samples.size()) / static_cast<double>(order.size()));

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
@@ -47,6 +48,9 @@ Result<void> RunnerChild::start(const std::set<std::string>& files) {
   options.socket_fd = kRunnerSocket;
   options.pipe_stderr = true;
   options.stdout_to_stderr = true;
+  // A team's threads look for work for this many turns before they sleep: some 100 µs. OpenMP's own
+  // default is milliseconds, in which they hold cores that the next run, or another worker, needs.
+  if (std::getenv("GOMP_SPINCOUNT") == nullptr) options.env["GOMP_SPINCOUNT"] = "4000";
   try {
     child_ = ChildProcess::spawn(options);
   } catch (const std::system_error& e) {

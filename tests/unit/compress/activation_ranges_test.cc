@@ -174,13 +174,13 @@ TEST(ChooseRange, ConstantZeroAndTinyValuesGiveUsableScales) {
 }
 
 TEST(ChooseRange, PercentileIsTheSortedOneWithinABin) {
-  for (const auto& values : {after_relu(1, 50000), normal(2, 50000)}) {
+  for (const auto& values : {after_relu(1, 500000), normal(2, 500000)}) {
     const ValueStatistics statistics = statistics_of(values);
     std::vector<double> sorted;
     for (const float value : values) sorted.push_back(std::fabs(static_cast<double>(value)));
     std::sort(sorted.begin(), sorted.end());
-    const double low = sorted[static_cast<std::size_t>(0.9999 * 50000) - 2];
-    const double high = sorted[static_cast<std::size_t>(0.9999 * 50000) + 1];
+    const double low = sorted[static_cast<std::size_t>(0.99999 * 500000) - 2];
+    const double high = sorted[static_cast<std::size_t>(0.99999 * 500000) + 1];
     const auto range = choose_range(statistics, "percentile", true);
     const double threshold =
         static_cast<double>(range.scale) * (range.dtype == graph::DType::kU8 ? 255 : 127);
@@ -190,11 +190,11 @@ TEST(ChooseRange, PercentileIsTheSortedOneWithinABin) {
 }
 
 TEST(ChooseRange, AsymmetricPercentileCutsEachEnd) {
-  auto values = normal(3, 50000);
+  auto values = normal(3, 500000);
   values[7] = 40;
   values[8] = -25;
   const auto range = choose_range(statistics_of(values), "percentile", false);
-  EXPECT_LT(static_cast<double>(range.scale) * 255, 10) << "normal values end at about ±4";
+  EXPECT_LT(static_cast<double>(range.scale) * 255, 10) << "normal values end at about ±5";
   EXPECT_NEAR(range.zero_point, 128, 12);
 }
 

@@ -17,6 +17,19 @@ using ::testing::HasSubstr;
 using testing::Numbers;
 using testing::Tensor;
 
+/// The model with other weights in its first (0) or second (1) layer.
+graph::Graph changed(const PreparedModel& model, std::size_t layer, float factor) {
+  graph::Graph out = model.graph;
+  std::size_t seen = 0;
+  for (graph::Node& node : out.nodes) {
+    if (!graph::is_layer(out, node) || seen++ != layer) continue;
+    Tensor weights = *out.constant(node.inputs[1]);
+    for (float& weight : weights.mutable_as<float>()) weight *= factor;
+    out.initializers[node.inputs[1]] = weights;
+  }
+  return out;
+}
+
 PreparedModel model(std::int64_t batch) {
   GraphBuilder b(31);
   const auto r = b.relu("r", b.conv("a", b.input("x", {batch, 2, 5, 5}), 2, 3));
@@ -59,12 +72,32 @@ TEST(Calibration, KeepsWhatItHasSeen) {
   const auto first = calibration.statistics(prepared.graph, "", {"r"});
   ASSERT_TRUE(first.has_value());
   for (int i = 0; i < 60; ++i) {  // more variants than are kept
-    ASSERT_TRUE(
-        calibration.statistics(prepared.graph, "variant " + std::to_string(i), {"r"}).has_value());
+    ASSERT_TRUE(calibration
+                    .statistics(changed(prepared, 0, 0.5F + static_cast<float>(i)),
+                                "variant " + std::to_string(i), {"r"})
+                    .has_value());
   }
   const auto again = calibration.statistics(prepared.graph, "", {"r", "flat"});
   ASSERT_TRUE(again.has_value());
   EXPECT_EQ(first->at("r"), again->at("r")) << "the model's own statistics are never dropped";
+}
+
+TEST(Calibration, WhatComesBeforeAVariantsChangeIsNotTakenAgain) {
+  const PreparedModel prepared = model(-1);
+  Calibration calibration(prepared, {Numbers(33).tensor({10, 2, 5, 5})}, 1);
+  const auto own = calibration.statistics(prepared.graph, "", {"x", "r", "fc"});
+  ASSERT_TRUE(own.has_value());
+  const auto second = calibration.statistics(changed(prepared, 1, 2.0F), "second", {"x", "r", "fc"});
+  ASSERT_TRUE(second.has_value());
+  EXPECT_EQ(second->at("x"), own->at("x"));
+  EXPECT_EQ(second->at("r"), own->at("r"));
+  EXPECT_NE(second->at("fc"), own->at("fc"));
+  EXPECT_NE(second->at("fc")->max, own->at("fc")->max);
+  const auto first = calibration.statistics(changed(prepared, 0, 2.0F), "first", {"x", "r"});
+  ASSERT_TRUE(first.has_value());
+  EXPECT_EQ(first->at("x"), own->at("x"));
+  EXPECT_NE(first->at("r"), own->at("r"));
+  EXPECT_GT(first->at("r")->max, own->at("r")->max);
 }
 
 TEST(Calibration, NamesAValueThatIsNotFinite) {

@@ -80,7 +80,8 @@ TEST_F(CompressTest, EmptyPlanLeavesTheModelAlone) {
   ASSERT_EQ(out->layers.size(), 4U);
   EXPECT_EQ(out->layers[0].executes_as, "f32");
   EXPECT_EQ(out->layers[0].weight_bits_total, 8 * 27 * 32);
-  EXPECT_GT(out->storage_bytes, model_.info.params * 4);
+  // Exponents repeat themselves, mantissas don't.
+  EXPECT_GT(out->storage_bytes, model_.info.params * 3);
   EXPECT_LT(out->storage_bytes, model_.info.params * 4 + 2000);
 }
 
@@ -240,29 +241,9 @@ TEST_F(CompressTest, EightBitActivationsNeedACalibration) {
 
 TEST_F(CompressTest, WhatThisBuildDoesNotDoIsSaidInOneLine) {
   const std::vector<std::pair<std::string, std::string>> plans = {
-      {R"({"layers": {"conv1": {"weight_bits": 1}}})", "plan.layers.conv1.weight_bits: 1 is not"},
-      {R"({"layers": {"conv1": {"weight_bits": "ternary"}}})",
-       "plan.layers.conv1.weight_bits: \"ternary\""},
-      {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 1}}})",
-       "plan.layers.*.activation_bits: 1"},
       {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 16}}})",
        "plan.layers.*.activation_bits: 16"},
-      {R"({"layers": {"*": {"weight_bits": 8, "activation_bits": 8, "activation_range": "dynamic"}}})",
-       "plan.layers.*.activation_range: \"dynamic\""},
-      {R"({"global": {"granularity": "group:64"}, "layers": {"*": {"weight_bits": 8}}})",
-       "plan.global.granularity: \"group:64\""},
-      {R"({"layers": {"conv1": {"weight_bits": 4, "symmetric": false}}})",
-       "plan.layers.conv1.symmetric: false"},
-      {R"({"layers": {"conv1": {"weight_bits": 4, "rounding": "adaptive"}}})",
-       "plan.layers.conv1.rounding: \"adaptive\""},
-      {R"({"layers": {"fc": {"rank": 0.5}}})", "plan.layers.fc.rank: 0.5"},
-      {R"({"layers": {"fc": {"codebook": 16}}})", "plan.layers.fc.codebook: 16"},
-      {R"({"layers": {"conv1": {"prune": {"structure": "channel", "ratio": 0.5, "score": "taylor"}}}})",
-       "plan.layers.conv1.prune.score: \"taylor\""},
-      {R"({"global": {"equalize": true}})", "plan.global.equalize: true"},
       {R"({"global": {"recovery": "distill"}})", "plan.global.recovery: \"distill\""},
-      {R"({"global": {"recovery": ["bias_correction", "reconstruct"]}})",
-       "plan.global.recovery: \"reconstruct\""},
   };
   for (const auto& [plan, message] : plans) {
     const auto out = run(plan);

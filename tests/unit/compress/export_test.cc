@@ -30,7 +30,7 @@ CompressedModel model(bool per_channel) {
   const auto rounded = [&](const std::string& layer, int bits, bool integer) {
     return QuantizedLayer{
         *quantize_weights(*graph.constant(layer + ".weight"), 0, {bits, per_channel, "minmax"}),
-        bits, integer};
+        bits, integer ? InputForm::kStatic : InputForm::kFloat};
   };
   CompressedModel out;
   out.graph = *insert_qdq(graph, {{"b", rounded("b", 8, true)}, {"c", rounded("c", 4, false)}},

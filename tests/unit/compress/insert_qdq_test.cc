@@ -20,7 +20,7 @@ QuantizedLayer quantized(const Graph& graph, const std::string& layer, bool inte
   const Node* node = find_node(graph, layer);
   return {*quantize_weights(*graph.constant(node->inputs[1]), output_channel_axis(*node),
                             {bits, true, "minmax"}),
-          bits, integer};
+          bits, integer ? InputForm::kStatic : InputForm::kFloat};
 }
 
 const ActivationRange kUnsigned{graph::DType::kU8, 0.02F, 0};

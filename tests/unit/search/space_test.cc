@@ -149,6 +149,35 @@ TEST(SearchSpace, RankAndCodebookAreDimensionsOfTheirOwn) {
   EXPECT_EQ(space.plan({0, 0})->canonical(), "{}");
 }
 
+TEST(SearchSpace, ACodebookBesideSignsIsNone) {
+  const SearchSpace space = space_of(R"({"layers": [
+      {"match": "fc", "weight_bits": [32, 8, "ternary", 1], "codebook": [0, 16]}]})");
+  ASSERT_THAT(names(space), ElementsAre("fc.precision", "fc.codebook"));
+  for (int bits = 0; bits < 4; ++bits) {
+    EXPECT_EQ(space.plan({bits, 1})->layer("fc").codebook.entries, bits < 2 ? 16 : 0) << bits;
+  }
+}
+
+TEST(SearchSpace, TakesGroupsAndCodebooksOnlyWhereALayerHasThem) {
+  ModelInfo info = model();
+  for (LayerInfo& layer : info.layers) {
+    layer.granularities = {"channel", "tensor"};
+    layer.codebook = layer.name == "fc";
+  }
+  info.layers.back().granularities.emplace_back("group:N");
+  const auto space = SearchSpace::build(
+      definition(R"({"default": {"weight_bits": [4, 1], "activation_bits": [32, 8], "granularity": ["channel", "group:32"],
+                     "codebook": [0, 16]}})"),
+      info);
+  ASSERT_TRUE(space.has_value()) << space.error().message;
+  // 4 bits by channel with either activations, 1 bit likewise; groups with 4 and 32 bits only.
+  EXPECT_EQ(space->dimensions()[0].spec.choices, 4);
+  const Dimension& fc = space->dimensions()[space->dimensions().size() - 2];
+  EXPECT_EQ(fc.spec.name, "fc.precision");
+  EXPECT_EQ(fc.spec.choices, 5);
+  EXPECT_EQ(space->dimensions().size(), 5U);  // one codebook
+}
+
 TEST(SearchSpace, LaterRulesWinKeyByKey) {
   const SearchSpace space = space_of(R"({
       "default": {"weight_bits": [32], "activation_bits": [8]},
@@ -312,6 +341,31 @@ TEST(SearchSpace, SaysWhatItsDimensionsAre) {
   const SearchSpace space = space_of(R"({"layers": [{"match": "fc", "rank": [1, 0.5]}]})");
   EXPECT_EQ(space.to_json().dump(),
             R"([{"layers":["fc"],"name":"fc.rank","ordered":true,"values":[{},{"rank":{"form":"svd","share":0.5}}]}])");
+}
+
+TEST(SearchSpace, RanksRoundingsAndScoresThatALayerCannotTakeAreLeftOut) {
+  ModelInfo info = model();
+  info.layers[2].rank_forms = {"svd", "spatial"};
+  info.layers[2].roundings = {"nearest"};
+  info.layers[2].prune_scores = {"l1", "taylor"};
+  const SearchSpace space = space_of(
+      R"({"layers": [{"match": "conv3", "weight_bits": [32, 4], "rounding": ["nearest", "adaptive"],
+          "rank": [1, {"share": 0.5, "form": "tucker"}, {"share": 0.4, "form": "spatial"}],
+          "prune": [{"structure": "channel", "ratio": 0.5, "score": "bn"},
+                    {"structure": "channel", "ratio": 0.5, "score": "wanda"},
+                    {"structure": "channel", "ratio": 0.5},
+                    {"structure": "channel", "ratio": 0.25, "score": "taylor"}]}]})",
+      info);
+  const std::string text = canonical_text(space.to_json());
+  for (const char* gone : {"tucker", "adaptive", "wanda", "\"bn\""})
+    EXPECT_EQ(text.find(gone), std::string::npos) << text;
+  for (const char* there : {"spatial", "nearest", "taylor"})
+    EXPECT_NE(text.find(there), std::string::npos) << text;
+  const auto refused = SearchSpace::build(
+      definition(R"({"layers": [{"match": "conv3", "rank": [{"share": 0.5, "form": "tucker"}]}]})"), info);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().message,
+              HasSubstr("choices of rank; it supports [\"svd\",\"spatial\"]"));
 }
 
 }  // namespace

@@ -1,48 +1,17 @@
 #include "workers/engine/kernels/packed_weights.h"
 
 #include <cstdint>
-#include <cstring>
 #include <list>
 #include <mutex>
 #include <unordered_map>
 
 #include "workers/engine/kernels/primitive.h"
+#include "workers/graph/digest.h"
 
 namespace kerf::engine {
 namespace {
 
-/// 128 bits of the content, by two chains of multiply and fold (after wyhash's mixing step). Weights
-/// aren't an attacker's: whoever supplies the model only ever meets his own.
-struct Digest {
-  std::uint64_t low = 0;
-  std::uint64_t high = 0;
-  friend bool operator==(const Digest&, const Digest&) = default;
-};
-
-std::uint64_t fold(std::uint64_t a, std::uint64_t b) {
-  __extension__ using Wide = unsigned __int128;
-  const Wide product = static_cast<Wide>(a) * b;
-  return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64U);
-}
-
-Digest digest(const void* data, std::size_t size) {
-  constexpr std::uint64_t kA = 0x9E3779B97F4A7C15;
-  constexpr std::uint64_t kB = 0xD1B54A32D192ED03;
-  Digest out{size + kA, size ^ kB};
-  const auto* bytes = static_cast<const unsigned char*>(data);
-  const auto take = [&](const unsigned char* from) {
-    std::uint64_t words[2];
-    std::memcpy(words, from, sizeof words);
-    out.low = fold(out.low ^ words[0] ^ kA, words[1] ^ kB);
-    out.high = fold(out.high + words[1] + kB, words[0] + kA) + out.low;
-  };
-  std::size_t i = 0;
-  for (; i + 16 <= size; i += 16) take(bytes + i);
-  unsigned char rest[16] = {};
-  if (i < size) std::memcpy(rest, bytes + i, size - i);
-  take(rest);
-  return out;
-}
+using graph::Digest;
 
 struct Entry {
   Digest content;
@@ -109,7 +78,7 @@ Cache& cache() {
 }  // namespace
 
 dnnl::memory packed(const dnnl::memory::desc& from, const void* data, const dnnl::memory::desc& to) {
-  const Digest content = digest(data, from.get_size());
+  const Digest content = graph::digest(data, from.get_size());
   if (dnnl::memory known = cache().find(content, from, to)) return known;
   // oneDNN reads only; its handle isn't const.
   dnnl::memory source(from, cpu_engine(), const_cast<void*>(data));

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "workers/engine/kernels/functions.h"
 #include "workers/engine/plan.h"
 
 namespace kerf::engine {
@@ -18,8 +19,9 @@ enum class PointOp : std::uint8_t {
   // With an operand:
   kAdd, kSubtract, kSubtractFrom, kMultiply, kDivide, kDivideInto, kMaximum, kMinimum, kPRelu,
   // Without:
-  kRelu, kClip, kLinear, kAbsolute, kSquareRoot, kHardSigmoid, kHardSwish, kExponential, kSigmoid,
-  kSwish, kTanh, kElu, kGelu,
+  kRelu, kClip, kLinear, kAbsolute, kSign, kSquareRoot, kHardSigmoid, kHardSwish, kExponential, kSigmoid,
+  kSwish, kTanh, kElu, kGelu, kGeluTanh, kMish, kSoftplus, kSquare,
+  kBlock,     ///< A loop over a block of its own.
   kFunction,  ///< One call an element.
 };
 
@@ -29,6 +31,7 @@ struct PointStage {
   float alpha = 0.0F;
   float beta = 0.0F;
   std::function<float(float)> function;
+  vector::BlockFunction block = nullptr;
 };
 
 struct PointOperand {

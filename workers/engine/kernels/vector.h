@@ -33,6 +33,7 @@ void relu(float* acc, std::size_t n, float slope);
 void clip(float* acc, std::size_t n, float low, float high);
 void linear(float* acc, std::size_t n, float factor, float shift);
 void absolute(float* acc, std::size_t n);
+void sign(float* acc, std::size_t n);  ///< −1, 0 or +1; 0 where it is no number.
 void square_root(float* acc, std::size_t n);
 void hard_sigmoid(float* acc, std::size_t n, float alpha, float beta);
 void hard_swish(float* acc, std::size_t n);

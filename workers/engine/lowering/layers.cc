@@ -24,6 +24,7 @@ struct Call {
   std::string executes_as;
   Rep input;
   Numeric input_numeric;
+  std::optional<DynamicRep> dynamic;  ///< The input's scale and zero point are made at run time.
   Layout layout = Layout::kPlain;  ///< Of input and output.
   Shape input_dims, output_dims;   ///< As the primitive sees them.
   Shape value_dims;                ///< As the graph sees the output.
@@ -65,6 +66,10 @@ std::optional<std::pair<dnnl::algorithm, std::pair<float, float>>> eltwise(const
     case PointOp::kTanh: return made(A::eltwise_tanh, 0.0F, 0.0F);
     case PointOp::kElu: return made(A::eltwise_elu, stage.alpha, 0.0F);
     case PointOp::kGelu: return made(A::eltwise_gelu_erf, 0.0F, 0.0F);
+    case PointOp::kGeluTanh: return made(A::eltwise_gelu_tanh, 0.0F, 0.0F);
+    case PointOp::kMish: return made(A::eltwise_mish, 0.0F, 0.0F);
+    case PointOp::kSoftplus: return made(A::eltwise_soft_relu, 1.0F, 0.0F);
+    case PointOp::kSquare: return made(A::eltwise_square, 0.0F, 0.0F);
     default: return std::nullopt;
   }
 }
@@ -142,7 +147,7 @@ std::optional<Found> with_links(const Values& values, const Call& call, const Ch
   if (integer) {
     attributes.set_scales_mask(DNNL_ARG_SRC, 0);
     attributes.set_scales_mask(DNNL_ARG_WEIGHTS, call.weight_mask);
-    if (call.input_numeric.zero != 0) attributes.set_zero_points_mask(DNNL_ARG_SRC, 0);
+    if (call.input_numeric.zero != 0 || call.dynamic) attributes.set_zero_points_mask(DNNL_ARG_SRC, 0);
   }
   if (quantize) {
     attributes.set_scales_mask(DNNL_ARG_DST, 0);
@@ -228,8 +233,10 @@ std::optional<std::vector<float>> constant_bias(const Graph& graph, const std::s
 /// Fills what depends on the number format; false where the layer can't run in integers.
 bool choose_integer(Values& values, const Node& node, const LayerWeights& weights, Call& call) {
   const Rep* rep = values.quantized(node.inputs[0]);
-  if (rep == nullptr || weights.integers.elements() == 0 || node.op == "ConvTranspose") return false;
-  call.input_numeric = rep->numeric;
+  const DynamicRep* dynamic = values.dynamic(node.inputs[0]);
+  if ((rep == nullptr && dynamic == nullptr) || weights.integers.elements() == 0 || node.op == "ConvTranspose") return false;
+  call.input_numeric = rep != nullptr ? rep->numeric : dynamic->rep.numeric;
+  if (rep == nullptr) call.dynamic = *dynamic;
   call.weights_data = weights.integers;
   call.weight_scales = weights.scales;
   call.executes_as = "s8";
@@ -241,7 +248,10 @@ void choose_float(const Node& node, const LayerWeights& weights, Call& call) {
   call.input_numeric = Numeric{bf16 ? DType::kBF16 : DType::kF32, 1.0F, 0};
   call.weights_data = weights.real;
   call.weight_scales.clear();
-  call.executes_as = bf16 ? "bf16" : weights.bits < 32 ? "f32 (" + std::to_string(weights.bits) + "-bit weights)" : "f32";
+  call.executes_as = bf16 ? "bf16" : "f32";
+  const auto shared = node.integer("kerf_shared_values", 0);
+  if (weights.bits < 32) call.executes_as += " (" + std::to_string(weights.bits) + "-bit weights)";
+  else if (shared > 0) call.executes_as += " (" + std::to_string(shared) + " shared values)";
 }
 
 /// Describes the call for conv-like layers; the dims don't depend on the number format.
@@ -342,6 +352,10 @@ void describe_matrix_weights(const Node& node, Call& call) {
 Result<void> place_input(Values& values, const Node& node, Call& call) {
   const std::string& x = node.inputs[0];
   if (call.kind != Call::Kind::kMatrix) {
+    if (call.dynamic) {
+      call.input = values.in_layout(x, call.dynamic->rep, call.layout, false);
+      return {};
+    }
     if (const Rep* rep = values.quantized(x); rep != nullptr && is_8_bit(call.input_numeric.dtype)) {
       call.input = values.in_layout(x, Rep(*rep), call.layout);
       return {};
@@ -349,7 +363,9 @@ Result<void> place_input(Values& values, const Node& node, Call& call) {
     KERF_ASSIGN(call.input, values.as(x, call.input_numeric.dtype, call.layout));
     return {};
   }
-  if (const Rep* rep = values.quantized(x); rep != nullptr && is_8_bit(call.input_numeric.dtype)) {
+  if (call.dynamic) {
+    call.input = call.dynamic->rep;
+  } else if (const Rep* rep = values.quantized(x); rep != nullptr && is_8_bit(call.input_numeric.dtype)) {
     call.input = *rep;
   } else {
     KERF_ASSIGN(call.input, values.as(x, call.input_numeric.dtype, std::nullopt));
@@ -358,7 +374,7 @@ Result<void> place_input(Values& values, const Node& node, Call& call) {
     const bool transposed = node.op == "Gemm" && node.integer("transB", 0) != 0;
     call.weights_data = with_folded_rows(call.weights_data, transposed, call.input.folded);
   } else {
-    call.input = values.in_layout(x, call.input, Layout::kPlain);
+    call.input = values.in_layout(x, call.input, Layout::kPlain, !call.dynamic);
   }
   return {};
 }
@@ -396,9 +412,14 @@ Result<Rep> emit(Values& values, const Call& call, const Chain& chain, const Fou
     step->add_fixed(DNNL_ARG_BIAS, bias);
   }
   if (is_8_bit(call.input_numeric.dtype)) {
-    step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, f32_vector({call.input_numeric.scale}));
+    if (call.dynamic) {
+      step->add(DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, dnnl_desc({1}, DType::kF32, Layout::kPlain), call.dynamic->scale, false);
+      step->add(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC, dnnl_desc({1}, DType::kS32, Layout::kPlain), call.dynamic->zero_s32, false);
+    } else {
+      step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, f32_vector({call.input_numeric.scale}));
+    }
     step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, f32_vector(call.weight_scales));
-    if (call.input_numeric.zero != 0) {
+    if (!call.dynamic && call.input_numeric.zero != 0) {
       step->add_fixed(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC, s32_scalar(call.input_numeric.zero));
     }
   }

@@ -17,6 +17,13 @@ struct Rep {
   Numeric numeric;
 };
 
+/// Bytes whose scale and zero point are known only when they are made (kernels/dynamic.h).
+struct DynamicRep {
+  Rep rep;  ///< u8.
+  SlotId scale = -1;
+  SlotId zero_s32 = -1;
+};
+
 /// Whether both layouts of `dims` are the same bytes.
 [[nodiscard]] bool layouts_coincide(const graph::Shape& dims);
 
@@ -36,6 +43,9 @@ class Values {
   SlotId alias(SlotId slot, const graph::Shape& dims, Layout layout);
   SlotId constant_slot(const graph::Tensor& tensor);
 
+  /// The value is these bytes. Who can't use them gets them as f32, made when first asked for.
+  void set_dynamic(const std::string& value, DynamicRep rep) { dynamic_[value] = std::move(rep); }
+  [[nodiscard]] const DynamicRep* dynamic(const std::string& value) const;
   void set(const std::string& value, Rep rep) { reps_[value].push_back(std::move(rep)); }
   [[nodiscard]] bool known(const std::string& value) const;
   /// The form in which the value was made first.
@@ -62,11 +72,17 @@ class Values {
 
  private:
   Rep converted(const std::string& value, const Rep& from, const Numeric& numeric, bool keep);
+  /// A rep that was rounded from floats of few channels, made again in channels-last order from the
+  /// floats themselves: one step instead of two. False where it isn't one.
+  bool round_into_channels_last(const std::string& value, const Rep& rep, SlotId to);
 
   const graph::Graph& graph_;
   Plan& plan_;
   int threads_;
   std::map<std::string, std::vector<Rep>> reps_;
+  /// Slots of bytes: the plain floats that they were rounded from, and how.
+  std::map<SlotId, std::pair<SlotId, Numeric>> rounded_from_;
+  std::map<std::string, DynamicRep> dynamic_;
   mutable std::map<std::string, graph::ValueInfo> constant_infos_;  ///< Of constants that nodes read as data.
 };
 

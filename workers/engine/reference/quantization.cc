@@ -1,6 +1,7 @@
 // QuantizeLinear, DequantizeLinear, DynamicQuantizeLinear.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "workers/engine/geometry.h"
 #include "workers/engine/reference/kernels.h"
@@ -116,7 +117,7 @@ Outputs dynamic_quantize(const Node& node, Inputs inputs) {
     low = std::min(low, v);
     high = std::max(high, v);
   }
-  const float scale = high > low ? (high - low) / 255.0F : 1.0F;
+  const float scale = high > low ? std::max((high - low) / 255.0F, std::numeric_limits<float>::min()) : 1.0F;
   const auto zero = static_cast<std::uint8_t>(
       std::clamp(std::nearbyint(-low / scale), 0.0F, 255.0F));
   Tensor out(DType::kU8, inputs[0].shape());
