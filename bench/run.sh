@@ -3,7 +3,7 @@
 # engine with others is `make bench-engine`.
 set -euo pipefail
 build=$1
-for name in bench_search bench_engine_layout bench_engine bench_packed; do
+for name in bench_search bench_engine_layout bench_engine bench_engine_kernels bench_packed; do
   echo "== $name"
   "$build/bin/$name" --benchmark_min_time="${BENCH_SECONDS:-0.2}"
 done

@@ -122,6 +122,12 @@ BENCHMARK_CAPTURE(BM_Ask, nsga3, std::string("optuna-nsga3"))
     ->Args({20, 200})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
+BENCHMARK_CAPTURE(BM_Ask, profile, std::string("profile"))
+    ->Args({20, 200})
+    ->Args({50, 200})
+    ->Args({50, 1'000})
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK_CAPTURE(BM_Ask, random, std::string("random"))
     ->Args({20, 200})
     ->Unit(benchmark::kMillisecond)

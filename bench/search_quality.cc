@@ -101,7 +101,7 @@ int run(int argc, char** argv) {
       samplers.push_back(word);
     }
   }
-  if (samplers.empty()) samplers = {"optuna-tpe", "optuna-nsga2", "optuna-nsga3", "random"};
+  if (samplers.empty()) samplers = {"profile", "optuna-tpe", "optuna-nsga2", "optuna-nsga3", "random"};
   std::vector<std::vector<double>> sums(samplers.size(), std::vector<double>(std::size(kSteps), 0));
   double runs = 0;
   const auto problems = tables.empty() ? seeds : static_cast<std::int64_t>(tables.size());

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "cli/commands.h"
+#include "cli/front_pick.h"
 #include "cli/http_client.h"
 #include "cli/report.h"
 #include "cli/study_host.h"
@@ -29,6 +30,9 @@ struct ClientOptions {
   bool json = false;
   bool csv = false;
   bool wait = false;
+  std::vector<std::string> most;   ///< METRIC=VALUE: what a pick of the front may have at most.
+  std::vector<std::string> least;
+  std::string best;                ///< The metric that a pick is best in.
 };
 
 /// The user's config file: {"server": "http://…", "token": "…"}.
@@ -122,8 +126,22 @@ Result<void> status(const ClientOptions& options) {
 }
 
 Result<void> show_front(const ClientOptions& options) {
+  std::vector<MetricLimit> limits;
+  for (const bool upper : {true, false}) {
+    for (const std::string& text : upper ? options.most : options.least) {
+      KERF_ASSIGN(MetricLimit limit, parse_limit(text, upper));
+      limits.push_back(std::move(limit));
+    }
+  }
+  if (options.best.empty() && !limits.empty()) {
+    return invalid_argument("--max and --min choose a member of the front; expected --best METRIC beside them");
+  }
   KERF_ASSIGN(HttpClient client, connect(options));
-  KERF_ASSIGN(const Json front, client.get(study_path(options.study) + "/front"));
+  KERF_ASSIGN(Json front, client.get(study_path(options.study) + "/front"));
+  if (!options.best.empty()) {
+    KERF_ASSIGN(Json member, pick_member(front, limits, options.best));
+    front["front"] = Json::array({std::move(member)});
+  }
   if (options.json) {
     print_json(front);
     return {};
@@ -187,6 +205,9 @@ void add_client_commands(CLI::App& app, Run* run) {
   {
     const auto [command, options] = with_id(add("front", "a study's Pareto front", show_front));
     command->add_flag("--csv", options->csv, "comma-separated values");
+    command->add_option("--max", options->most, "METRIC=VALUE: only members that have at most this; may be given again");
+    command->add_option("--min", options->least, "METRIC=VALUE: only members that have at least this");
+    command->add_option("--best", options->best, "METRIC: of those, the one that is best in this");
   }
   for (const char* verb : {"cancel", "pause", "resume"}) {
     const std::string text = std::string(verb) + " a study";

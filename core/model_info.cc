@@ -28,7 +28,10 @@ Json layer_json(const LayerInfo& layer) {
                 {"activation_bits", layer.activation_bits},
                 {"granularity", layer.granularities},
                 {"codebook", layer.codebook ? Json("2…256") : Json()},
-                {"prune", layer.prune_structures}}}};
+                {"rounding", layer.roundings},
+                {"prune", layer.prune_structures},
+                {"prune_score", layer.prune_scores}}}};
+  if (layer.rank_forms) out["choices"]["rank"] = *layer.rank_forms;
   if (!layer.prune_group.empty()) out["prune_group"] = layer.prune_group;
   if (!layer.channels_stay_because.empty()) {
     out["channels_stay_because"] = layer.channels_stay_because;
@@ -49,6 +52,11 @@ LayerInfo parse_layer(const Json& layer) {
   const Json& choices = layer.at("choices");
   for (const Json& bits : choices.at("weight_bits")) out.weight_bits.push_back(bits);
   for (const Json& bits : choices.at("activation_bits")) out.activation_bits.push_back(bits);
+  out.roundings = choices.value("rounding", std::vector<std::string>());
+  out.prune_scores = choices.value("prune_score", std::vector<std::string>());
+  if (choices.contains("rank")) {
+    out.rank_forms = choices["rank"].get<std::vector<std::string>>();
+  }
   // Of before there was a choice: every layer took these.
   out.granularities = choices.value("granularity", std::vector<std::string>{"channel", "tensor"});
   out.codebook = !choices.contains("codebook") || !choices["codebook"].is_null();

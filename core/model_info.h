@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,9 +28,13 @@ struct LayerInfo {
   std::int64_t params = 0;                   ///< Weights and bias.
   std::vector<Json> weight_bits;             ///< What a plan may say for this layer.
   std::vector<Json> activation_bits;
+  std::vector<std::string> roundings;        ///< "nearest", "adaptive"; empty: not known.
   std::vector<std::string> granularities;    ///< Of integer weights: "channel", "tensor", "group:N".
   bool codebook = true;                      ///< Whether its weights may share values.
   std::vector<std::string> prune_structures; ///< "channel" only where its channels may go.
+  std::vector<std::string> prune_scores;     ///< Of single weights and, where they may go, channels.
+  /// "svd", "spatial", "tucker"; empty: it stays whole; none: not known.
+  std::optional<std::vector<std::string>> rank_forms;
   std::string prune_group;                   ///< Name of its TiedGroup; empty = channels stay.
   std::string channels_stay_because;         ///< Why, where prune_group is empty.
   std::string kernel;                        ///< The f32 primitive that runs it.

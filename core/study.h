@@ -77,7 +77,7 @@ struct SpaceDefinition {
 };
 
 struct SearchSettings {
-  std::string sampler = "optuna-tpe";  ///< search/sampler.h knows the names.
+  std::string sampler = "profile";  ///< search/sampler.h knows the names.
   std::int64_t seed = 1;
 
   friend bool operator==(const SearchSettings&, const SearchSettings&) = default;

@@ -54,12 +54,12 @@ void Core::prepare_search(Study& study) {
   for (const auto& [number, trial] : study.trials) {
     if (!told.contains(number)) pending.push_back(trial);
   }
-  auto run = [definition = study.definition, model = *study.model, factory = options_.samplers,
+  auto run = [definition = study.definition, model = *study.model, factory = options_.samplers, reference = study.reference,
               pending = std::move(pending), finished = std::move(finished), generation] {
     SearchAnswer answer;
     answer.prepared = true;
     answer.generation = generation;
-    auto made = Proposer::make(definition, model, factory);
+    auto made = Proposer::make(definition, model, factory, reference);
     if (!made.has_value()) {
       answer.error = made.error();
       return answer;
@@ -97,6 +97,7 @@ void Core::ask_search(Study& study, std::int64_t count) {
       return answer;
     }
     answer.proposals = std::move(*proposals);
+    answer.notes = proposer->take_notes();
     answer.exhausted = static_cast<std::int64_t>(answer.proposals.size()) < count;
     return answer;
   };
@@ -106,6 +107,7 @@ void Core::ask_search(Study& study, std::int64_t count) {
 void Core::search_done(const std::string& id, SearchAnswer answer) {
   Study* study = find(id);
   if (study == nullptr || answer.generation != study->search_generation) return;
+  for (const std::string& note : answer.notes) log(id, "log", {{"message", note}});
   if (answer.prepared) {
     study->proposer = std::move(answer.proposer);
     study->machine.prepared(std::move(answer.error));

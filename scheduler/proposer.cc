@@ -16,7 +16,9 @@ constexpr int kFruitlessQuestions = 64;
 
 Result<std::unique_ptr<Proposer>> Proposer::make(const StudyDefinition& study,
                                                  const ModelInfo& model,
-                                                 const SamplerFactory& factory) {
+                                                 const SamplerFactory& factory,
+                                                 std::vector<double> reference,
+                                                 search::Profile profile) {
   KERF_ASSIGN(search::SearchSpace space, search::SearchSpace::build(study.space, model));
   if (space.dimensions().empty()) {
     // One point only: its plan is the baseline or the space's single candidate.
@@ -28,6 +30,8 @@ Result<std::unique_ptr<Proposer>> Proposer::make(const StudyDefinition& study,
   problem.constraint_count = search::bound_count(study);
   problem.seed = study.search.seed;
   problem.anchors = space.anchors();
+  problem.reference = std::move(reference);
+  problem.profile = std::move(profile);
   KERF_ASSIGN(std::unique_ptr<search::Sampler> sampler,
               factory(study.search.sampler, std::move(problem)));
   return std::unique_ptr<Proposer>(new Proposer(std::move(space), std::move(sampler)));
@@ -86,6 +90,17 @@ Result<std::vector<Proposal>> Proposer::ask(std::int64_t count) {
     if (!sampler_) break;
   }
   return out;
+}
+
+std::vector<std::string> Proposer::take_notes() {
+  if (!sampler_) return {};
+  std::vector<std::string> notes = sampler_->take_notes();
+  const bool stalled = sampler_->stalled();
+  if (stalled && !stalled_) {
+    notes.emplace_back("search: little more is to be expected; the last two batches promised next to no gain of hypervolume");
+  }
+  stalled_ = stalled;
+  return notes;
 }
 
 }  // namespace kerf::scheduler

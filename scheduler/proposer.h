@@ -36,6 +36,7 @@ struct SearchAnswer {
   std::shared_ptr<Proposer> proposer;  ///< … with this.
   std::vector<Proposal> proposals;     ///< The answer to Step::Kind::kAsk.
   bool exhausted = false;              ///< Nothing is left to propose.
+  std::vector<std::string> notes;      ///< For the study's log.
   std::optional<Error> error;          ///< The space or the sampler can't be had.
   std::int64_t generation = 0;         ///< Of the search that was asked.
 };
@@ -54,9 +55,15 @@ struct KnownTrial {
 class Proposer {
  public:
   /// Errors:   those of SearchSpace::build and of the factory.
+  ///
+  /// `reference`: what the study's hypervolume is measured from; empty = not known. `profile`: what a
+  /// worker's cheap looks said of the space's values (search::profile_from_probes), empty = nobody
+  /// looked yet; a sampler that can use one is made again when it is there.
   [[nodiscard]] static Result<std::unique_ptr<Proposer>> make(const StudyDefinition& study,
                                                               const ModelInfo& model,
-                                                              const SamplerFactory& factory);
+                                                              const SamplerFactory& factory,
+                                                              std::vector<double> reference = {},
+                                                              search::Profile profile = {});
 
   /// A trial that was waiting or running when the proposer was made.
   void mark_pending(const KnownTrial& trial);
@@ -68,6 +75,9 @@ class Proposer {
   /// Up to `count` new candidates; fewer where the space is exhausted.
   [[nodiscard]] Result<std::vector<Proposal>> ask(std::int64_t count);
 
+  /// What the study's log should say of the search since the last call.
+  [[nodiscard]] std::vector<std::string> take_notes();
+
   [[nodiscard]] const search::SearchSpace& space() const { return space_; }
 
  private:
@@ -76,6 +86,7 @@ class Proposer {
 
   search::SearchSpace space_;
   std::unique_ptr<search::Sampler> sampler_;
+  bool stalled_ = false;                                        // said in the log already
   std::set<std::string> known_;                                 // fingerprints of all trials
   std::map<std::string, search::Observation> told_;             // by fingerprint
   std::map<std::string, std::vector<search::Choices>> aliases_; // proposed again while pending

@@ -28,6 +28,8 @@ class UniqueSampler final : public Sampler {
   [[nodiscard]] Result<std::vector<Choices>> ask(std::int64_t count) override;
   [[nodiscard]] Result<void> tell(const Observation& observation) override;
   void mark_pending(const Choices& choices) override;
+  [[nodiscard]] std::vector<std::string> take_notes() override { return proposer_->take_notes(); }
+  [[nodiscard]] bool stalled() const override { return proposer_->stalled(); }
 
  private:
   [[nodiscard]] Result<std::optional<Choices>> next();

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "search/sampler.h"
 
@@ -26,6 +27,10 @@ class Proposer {
 
   /// A point is waiting or running from now on.
   virtual void pending(const Choices& choices) = 0;
+
+  /// As Sampler's.
+  [[nodiscard]] virtual std::vector<std::string> take_notes() { return {}; }
+  [[nodiscard]] virtual bool stalled() const { return false; }
 };
 
 /// Independent uniform draws in every dimension.

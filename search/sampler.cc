@@ -4,12 +4,15 @@
 #include <utility>
 
 #include "search/dedupe.h"
+#include "search/native/sampler.h"
 #include "search/optuna/optuna_sampler.h"
 #include "search/proposer.h"
 #include "search/random.h"
 
 namespace kerf::search {
 namespace {
+
+constexpr std::size_t kAnchorsBesideProfile = 2;
 
 class RandomProposer final : public Proposer {
  public:
@@ -55,16 +58,25 @@ std::unique_ptr<Proposer> make_random_proposer(const SamplerProblem& problem) {
 
 const std::vector<std::string>& sampler_names() {
   static const std::vector<std::string> names = [] {
-    std::vector<std::string> all = optuna_sampler_names();
+    std::vector<std::string> all = {"profile"};
+    for (const std::string& name : optuna_sampler_names()) all.push_back(name);
     all.emplace_back("random");
     return all;
   }();
   return names;
 }
 
+bool uses_profile(const std::string& name) { return name == "profile"; }
+
 Result<std::unique_ptr<Sampler>> make_sampler(const std::string& name, SamplerProblem problem) {
   std::unique_ptr<Proposer> proposer;
-  if (name == "random") {
+  if (name == "profile") {
+    // The profile says what uniform candidates would; two of them fix the scale.
+    if (!problem.profile.empty() && problem.anchors.size() > kAnchorsBesideProfile) {
+      problem.anchors.resize(kAnchorsBesideProfile);
+    }
+    proposer = std::make_unique<native::NativeProposer>(problem);
+  } else if (name == "random") {
     proposer = make_random_proposer(problem);
   } else if (is_optuna_sampler(name)) {
     KERF_ASSIGN(proposer, make_optuna_proposer(name, problem));

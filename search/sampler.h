@@ -11,6 +11,7 @@
 #include "core/result.h"
 #include "core/study.h"
 #include "core/trial.h"
+#include "search/native/profile.h"
 
 namespace kerf::search {
 
@@ -41,9 +42,12 @@ struct SamplerProblem {
   std::int64_t seed = 1;
   std::vector<Choices> anchors;       ///< Proposed first, in this order: baseline, uniform candidates.
 
-  /// What a cheap look at each value alone says: [dimension][value][objective], as a difference that
-  /// it adds; NaN where it says nothing. Empty: nobody looked. It may be biased.
-  std::vector<std::vector<std::vector<double>>> profile;
+  /// What a cheap look at each value alone says. Empty: nobody looked.
+  Profile profile;
+
+  /// What hypervolume is measured from, one an objective in its own units. Empty: not known; a
+  /// sampler that needs one takes the worst of the first trials.
+  std::vector<double> reference;
 
   /// Equal for points that mean the same candidate, of which only one is ever proposed
   /// (SearchSpace::fingerprint). Empty: every point is a candidate of its own.
@@ -75,7 +79,20 @@ class Sampler {
   /// A trial that is waiting or running and was proposed by an earlier object: not to be proposed
   /// again.
   virtual void mark_pending(const Choices& choices) = 0;
+
+  /// What a study's log should say of the search since the last call (that a model is poor, say).
+  [[nodiscard]] virtual std::vector<std::string> take_notes() { return {}; }
+
+  /// A hint that going on hardly pays: the expected gain was a small share of the hypervolume for
+  /// two batches in a row.
+  [[nodiscard]] virtual bool stalled() const { return false; }
 };
+
+/// The sampler of a study that names none.
+inline constexpr const char* kDefaultSampler = "profile";
+
+/// Whether a sampler makes use of a profile, so that taking one pays.
+[[nodiscard]] bool uses_profile(const std::string& name);
 
 /// The names that make_sampler knows, for messages and `--help`.
 [[nodiscard]] const std::vector<std::string>& sampler_names();

@@ -251,24 +251,22 @@ Result<void> Table::parse_pairs(const Json& document) {
     const std::string where = "table.pairs[" + std::to_string(p) + "]";
     Json one = pairs[p];
     if (!one.is_object() || !one.contains("layers") || !one["layers"].is_array() ||
-        one["layers"].size() != 2 || !one.contains("choices") || !one["choices"].is_array() ||
-        one["choices"].size() != 2) {
-      return expected(where, one, "an object with two \"layers\" and two \"choices\"");
+        one["layers"].size() < 2 || !one.contains("choices") || !one["choices"].is_array() ||
+        one["choices"].size() != one["layers"].size()) {
+      return expected(where, one, "an object with two \"layers\" (or more) and as many \"choices\"");
     }
     TablePair pair;
-    KERF_ASSIGN(pair.first, layer_index(one["layers"][0], where + ".layers"));
-    KERF_ASSIGN(pair.second, layer_index(one["layers"][1], where + ".layers"));
-    const auto choice = [&](std::size_t side, std::size_t layer) -> Result<int> {
+    for (std::size_t side = 0; side < one["layers"].size(); ++side) {
+      KERF_ASSIGN(const std::size_t layer, layer_index(one["layers"][side], where + ".layers"));
       const Json& value = one["choices"][side];
       const auto count = static_cast<std::int64_t>(layers_[layer].choices.size());
-      if (value.is_number_integer() && value.get<std::int64_t>() >= 0 &&
-          value.get<std::int64_t>() < count) {
-        return value.get<int>();
+      if (!value.is_number_integer() || value.get<std::int64_t>() < 0 ||
+          value.get<std::int64_t>() >= count) {
+        return expected(where + ".choices", value, "an index of a choice of " + layers_[layer].name);
       }
-      return expected(where + ".choices", value, "an index of a choice of " + layers_[layer].name);
-    };
-    KERF_ASSIGN(pair.first_choice, choice(0, pair.first));
-    KERF_ASSIGN(pair.second_choice, choice(1, pair.second));
+      pair.layers.push_back(layer);
+      pair.choices.push_back(value.get<int>());
+    }
     one.erase("layers");
     one.erase("choices");
     KERF_ASSIGN(pair.metrics, metrics_of(one, where));
@@ -326,21 +324,26 @@ SamplerProblem Table::problem(std::int64_t seed, bool look) const {
                               static_cast<std::int64_t>(layers_[i].choices.size()), sign != 0});
   }
   for (const Objective& objective : objectives_) out.directions.push_back(objective.direction);
+  std::vector<std::pair<std::string, double>> metrics;  // and their sign in g ≤ 0
+  for (const Objective& objective : objectives_) metrics.emplace_back(objective.metric, 1);
   for (const Constraint& constraint : constraints_) {
-    out.constraint_count += (constraint.max ? 1 : 0) + (constraint.min ? 1 : 0);
+    if (constraint.max) metrics.emplace_back(constraint.metric, 1);
+    if (constraint.min) metrics.emplace_back(constraint.metric, -1);
   }
+  out.constraint_count = static_cast<std::int64_t>(metrics.size() - objectives_.size());
+  out.reference = reference_;
   if (look) {
-    out.profile.resize(out.dimensions.size());
+    out.profile.alone.resize(out.dimensions.size());
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       if (dimension_of_[i] == kFixed) continue;
-      auto& values = out.profile[dimension_of_[i]];
-      values.resize(layers_[i].choices.size(), std::vector<double>(objectives_.size(), 0.0));
+      auto& values = out.profile.alone[dimension_of_[i]];
+      values.resize(layers_[i].choices.size(), std::vector<double>(metrics.size(), 0.0));
       for (std::size_t k = 0; k < values.size(); ++k) {
-        for (std::size_t o = 0; o < objectives_.size(); ++o) {
+        for (std::size_t m = 0; m < metrics.size(); ++m) {
           const auto& profile = layers_[i].choices[k].profile;
-          const auto found = profile.find(objectives_[o].metric);
-          values[k][o] += found == profile.end() ? std::numeric_limits<double>::quiet_NaN()
-                                                 : found->second;
+          const auto found = profile.find(metrics[m].first);
+          values[k][m] += found == profile.end() ? std::numeric_limits<double>::quiet_NaN()
+                                                 : metrics[m].second * found->second;
         }
       }
     }
@@ -358,12 +361,26 @@ SamplerProblem Table::problem(std::int64_t seed, bool look) const {
   return out;
 }
 
+bool Table::has_profile() const {
+  return std::any_of(layers_.begin(), layers_.end(), [](const TableLayer& layer) {
+    return std::any_of(layer.choices.begin(), layer.choices.end(),
+                       [](const TableChoice& choice) { return !choice.profile.empty(); });
+  });
+}
+
 std::vector<int> Table::layer_choices(const Choices& choices) const {
   std::vector<int> out(layers_.size(), 0);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     if (dimension_of_[i] != kFixed) out[i] = choices.at(dimension_of_[i]);
   }
   return out;
+}
+
+bool TablePair::matches(const std::vector<int>& layer_choices) const {
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (layer_choices[layers[i]] != choices[i]) return false;
+  }
+  return true;
 }
 
 MetricValues Table::exact(const std::vector<int>& layer_choices) const {
@@ -377,10 +394,7 @@ MetricValues Table::exact(const std::vector<int>& layer_choices) const {
     add(layers_[i].choices.at(static_cast<std::size_t>(layer_choices.at(i))).metrics);
   }
   for (const TablePair& pair : pairs_) {
-    if (layer_choices[pair.first] == pair.first_choice &&
-        layer_choices[pair.second] == pair.second_choice) {
-      add(pair.metrics);
-    }
+    if (pair.matches(layer_choices)) add(pair.metrics);
   }
   return out;
 }
@@ -403,6 +417,12 @@ Json Simulation::to_json() const {
   for (const std::size_t i : front) {
     out["front"].push_back(
         {{"trial", i}, {"choices", trials[i].choices}, {"metrics", trials[i].metrics}});
+  }
+  if (nearest_miss) {
+    out["nearest_miss"] = {{"trial", *nearest_miss},
+                           {"choices", trials[*nearest_miss].choices},
+                           {"metrics", trials[*nearest_miss].metrics},
+                           {"violation", least_violation}};
   }
   return out;
 }
@@ -457,7 +477,11 @@ Result<Simulation> simulate(const Table& table, const SimulationOptions& options
   for (const SimulatedTrial& trial : out.trials) {
     candidates.push_back({trial.observation.objectives, trial.observation.constraints});
   }
-  out.front = select(candidates, directions).front;
+  Selection selection = select(candidates, directions);
+  out.front = std::move(selection.front);
+  out.nearest_miss = selection.nearest_miss;
+  out.least_violation = selection.least_violation;
+  out.notes = sampler->take_notes();
   const double sign = directions.front() == Direction::kMinimize ? 1 : -1;
   std::stable_sort(out.front.begin(), out.front.end(), [&](std::size_t a, std::size_t b) {
     return sign * candidates[a].objectives[0] < sign * candidates[b].objectives[0];

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,13 +29,13 @@ struct TableLayer {
   std::vector<TableChoice> choices;
 };
 
-/// Adds to the metrics where two layers take these choices together.
+/// Adds to the metrics where these layers take these choices together; two layers or more.
 struct TablePair {
-  std::size_t first = 0;
-  std::size_t second = 0;
-  int first_choice = 0;
-  int second_choice = 0;
+  std::vector<std::size_t> layers;
+  std::vector<int> choices;  ///< One a layer.
   MetricValues metrics;
+
+  [[nodiscard]] bool matches(const std::vector<int>& layer_choices) const;
 };
 
 /// Layers × choices → metrics: a device that is known by its lookup table, or a made-up problem to
@@ -45,7 +46,8 @@ struct TablePair {
 class Table {
  public:
   /// Every number of a choice but the plan's own keys (weight_bits, …) is a metric. Beside the
-  /// contract's keys, "constraints" may bound metrics as a study does.
+  /// contract's keys, "constraints" may bound metrics as a study does, and an entry of "pairs" may
+  /// name more than two layers.
   ///
   /// Errors:   invalid_argument naming the place: unknown keys, layers without choices, ties of
   ///           layers with different numbers of choices, an objective's metric that some choices of a
@@ -57,6 +59,7 @@ class Table {
   [[nodiscard]] const std::vector<TableLayer>& layers() const { return layers_; }
   [[nodiscard]] const std::vector<double>& reference() const { return reference_; }
   [[nodiscard]] double profile_cost() const { return profile_cost_; }
+  [[nodiscard]] bool has_profile() const;
 
   /// What a sampler may know: a dimension a free layer (tied ones share one), objectives, the
   /// number of bounds, uniform candidates as anchors, and with `look` the profile.
@@ -94,7 +97,7 @@ class Table {
 };
 
 struct SimulationOptions {
-  std::string sampler = "optuna-tpe";
+  std::string sampler = kDefaultSampler;
   std::int64_t trials = 200;  ///< The budget, profile included.
   bool look = false;          ///< The sampler sees the profile; its cost is taken from the budget.
   std::int64_t seed = 1;
@@ -110,10 +113,14 @@ struct SimulatedTrial {
 struct Simulation {
   std::vector<SimulatedTrial> trials;
   std::vector<std::size_t> front;         ///< Indices of trials; by the first objective, best first.
+  std::optional<std::size_t> nearest_miss; ///< Where nothing is feasible: the trial of least violation.
+  double least_violation = 0;
+  std::vector<std::string> notes;         ///< What the sampler had to say.
   std::vector<double> hypervolume;        ///< After each trial, of measured values.
   std::vector<double> exact_hypervolume;  ///< The same without the noise.
 
-  /// {trials: [{choices, metrics}], front: [{trial, choices, metrics}], hypervolume: [...]}.
+  /// {trials: [{choices, metrics}], front: [{trial, choices, metrics}], hypervolume: [...]}
+  /// and, where there is, nearest_miss: {trial, choices, metrics, violation}.
   [[nodiscard]] Json to_json() const;
 };
 

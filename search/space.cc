@@ -124,7 +124,8 @@ Json SearchSpace::plan_json(const Choices& choices) const {
     }
     const LayerPlan whole = layer_plan_of(keys);
     // Signs share their values already, and a codebook has one scale for the layer.
-    if (whole.weight_bits < 2 || (whole.weight_bits <= 8 && whole.granularity.starts_with("group:"))) {
+    const bool grouped = whole.granularity.starts_with("group:");
+    if (whole.weight_bits < 2 || (whole.weight_bits <= 8 && grouped)) {
       keys.erase("codebook");
     }
     if (whole.weight_bits == 32) {

@@ -155,6 +155,11 @@ class SpaceBuilder {
                                    ? ""
                                    : " (channels stay: " + layer.channels_stay_because + ")"));
     }
+    if (rule.choices.contains("rank") && single_key_values("rank", choices, layer).empty()) {
+      return invalid_argument(
+          "study.space: layer " + layer.name + " supports none of its choices of rank; it supports " +
+          canonical_text(layer.rank_forms.value_or(std::vector<std::string>())));
+    }
     return {};
   }
 

@@ -118,6 +118,13 @@ bool supports_bits(const LayerInfo& layer, const LayerPlan& plan) {
 
 bool supports_prune(const LayerInfo& layer, const PruneSpec& prune) {
   if (prune.ratio <= 0) return true;
+  // Some scores speak of whole channels only, one of single weights only.
+  const bool channel = prune.structure == "channel";
+  if (channel ? prune.score == "wanda" : prune.score == "bn" || prune.score == "apoz") return false;
+  const auto& scores = layer.prune_scores;
+  if (!scores.empty() && std::find(scores.begin(), scores.end(), prune.score) == scores.end()) {
+    return false;
+  }
   const auto& structures = layer.prune_structures;
   const auto listed = [&](std::string_view name) {
     return std::find(structures.begin(), structures.end(), name) != structures.end();
@@ -126,6 +133,20 @@ bool supports_prune(const LayerInfo& layer, const PruneSpec& prune) {
   const auto is_block = [](std::string_view name) { return name.find(':') != std::string_view::npos; };
   if (is_block(prune.structure)) return std::any_of(structures.begin(), structures.end(), is_block);
   return listed(prune.structure);
+}
+
+bool supports_rank(const LayerInfo& layer, const RankSpec& rank) {
+  // A model that was inspected before factors were listed says nothing of them.
+  if (rank.share >= 1 || !layer.rank_forms) return true;
+  const auto& forms = *layer.rank_forms;
+  return std::find(forms.begin(), forms.end(), rank.form) != forms.end();
+}
+
+bool supports_rounding(const LayerInfo& layer, const LayerPlan& plan) {
+  // A model that was inspected before rounding was listed says nothing of it.
+  return plan.weight_bits > 8 || plan.rounding == "nearest" || layer.roundings.empty() ||
+         std::find(layer.roundings.begin(), layer.roundings.end(), plan.rounding) !=
+             layer.roundings.end();
 }
 
 Result<std::vector<Json>> precision_values(const LayerChoices& choices, const LayerInfo& layer) {
@@ -150,7 +171,7 @@ Result<std::vector<Json>> precision_values(const LayerChoices& choices, const La
   std::vector<Json> values;
   for (const Json& keys : combinations) {
     const LayerPlan plan = layer_plan_of(keys);
-    if (has_meaning(plan) && supports_bits(layer, plan)) values.push_back(reduced_precision(keys));
+    if (has_meaning(plan) && supports_bits(layer, plan) && supports_rounding(layer, plan)) values.push_back(reduced_precision(keys));
   }
   merge_equal(values);
   std::stable_sort(values.begin(), values.end(), [](const Json& a, const Json& b) {
@@ -172,6 +193,7 @@ std::vector<Json> single_key_values(const std::string& key, const LayerChoices& 
   for (const Json& value : given->second) {
     const LayerPlan plan = layer_plan_of(Json{{key, value}});
     if (key == "prune" && !supports_prune(layer, plan.prune)) continue;
+    if (key == "rank" && !supports_rank(layer, plan.rank)) continue;
     if (key == "codebook" && plan.codebook.entries > 0 && !layer.codebook) continue;
     values.push_back(reduced_single(key, plan));
   }

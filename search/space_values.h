@@ -26,6 +26,10 @@ namespace kerf::search {
 /// for all of them.
 [[nodiscard]] bool supports_prune(const LayerInfo& layer, const PruneSpec& prune);
 
+/// Whether the layer can be factorized, or rounded, so.
+[[nodiscard]] bool supports_rank(const LayerInfo& layer, const RankSpec& rank);
+[[nodiscard]] bool supports_rounding(const LayerInfo& layer, const LayerPlan& plan);
+
 /// The distinct valid combinations of the precision keys, from f32 down, as keys of a layer.
 ///
 /// Errors:   invalid_argument: more than 4,096 combinations.

@@ -5,61 +5,23 @@
 #include <cmath>
 
 #include "workers/compress/layer.h"
+#include "workers/compress/layer_input.h"
 
 namespace kerf::compress {
 namespace {
 
 using graph::Graph;
 using graph::Node;
-using graph::Shape;
 using graph::Tensor;
-
-/// One spatial axis of a convolution.
-struct Axis {
-  std::int64_t in = 1, out = 1, kernel = 1, stride = 1, dilation = 1, pad = 0;
-};
-
-/// The axes of a Conv, filled up to three from the left; nullopt where they aren't all known.
-std::optional<std::array<Axis, 3>> axes_of(const Graph& graph, const Node& node,
-                                           const Shape& sample, const Tensor& weights) {
-  const std::size_t rank = weights.rank() - 2;
-  const graph::ValueInfo* out = graph.value(node.outputs[0]);
-  if (weights.rank() < 3 || rank > 3 || sample.size() != rank + 1 || out == nullptr ||
-      out->shape.size() != rank + 2) {
-    return std::nullopt;
-  }
-  const auto strides = node.integers("strides", std::vector<std::int64_t>(rank, 1));
-  const auto dilations = node.integers("dilations", std::vector<std::int64_t>(rank, 1));
-  const auto pads = node.integers("pads", std::vector<std::int64_t>(2 * rank, 0));
-  const std::string automatic = node.text("auto_pad", "NOTSET");
-  if (strides.size() != rank || dilations.size() != rank || pads.size() != 2 * rank)
-    return std::nullopt;
-  std::array<Axis, 3> axes;
-  for (std::size_t i = 0; i < rank; ++i) {
-    Axis& axis = axes[3 - rank + i];
-    axis = {sample[i + 1], out->shape[i + 2], weights.dim(i + 2),
-            strides[i],    dilations[i],      pads[i]};
-    if (axis.in < 0 || axis.out < 0) return std::nullopt;
-    if (automatic == "SAME_UPPER" || automatic == "SAME_LOWER") {
-      const std::int64_t needed =
-          (axis.out - 1) * axis.stride + (axis.kernel - 1) * axis.dilation + 1;
-      const std::int64_t all = std::max<std::int64_t>(0, needed - axis.in);
-      axis.pad = automatic == "SAME_UPPER" ? all / 2 : all - all / 2;
-    } else if (automatic == "VALID") {
-      axis.pad = 0;
-    }
-  }
-  return axes;
-}
 
 /// Mean of what each tap of the kernel sees of each input channel.
 std::vector<double> mean_taps(const std::vector<double>& mean, std::int64_t channels,
-                              const std::array<Axis, 3>& axes) {
+                              const std::array<ConvAxis, 3>& axes) {
   const auto& [d, h, w] = axes;
   const std::int64_t taps = d.kernel * h.kernel * w.kernel;
   const double positions = static_cast<double>(d.out * h.out * w.out);
   std::vector<double> out(static_cast<std::size_t>(channels * taps), 0.0);
-  const auto for_inside = [](const Axis& axis, std::int64_t k, auto&& visit) {
+  const auto for_inside = [](const ConvAxis& axis, std::int64_t k, auto&& visit) {
     for (std::int64_t o = 0; o < axis.out; ++o) {
       const std::int64_t i = o * axis.stride + k * axis.dilation - axis.pad;
       if (i >= 0 && i < axis.in) visit(i);
@@ -84,7 +46,7 @@ std::vector<double> mean_taps(const std::vector<double>& mean, std::int64_t chan
 std::optional<std::vector<double>> convolution_error(const Graph& graph, const Node& node,
                                                      const Tensor& before, const Tensor& after,
                                                      const ValueStatistics& input) {
-  const auto axes = axes_of(graph, node, input.sample_shape, before);
+  const auto axes = conv_axes(graph, node, input.sample_shape, before.shape());
   if (!axes) return std::nullopt;
   const std::int64_t channels = input.sample_shape[0];
   const std::vector<double> mean = input.mean();
@@ -151,6 +113,24 @@ std::optional<std::vector<double>> mean_output_error(const Graph& graph, const N
   return std::nullopt;
 }
 
+std::vector<double> mean_change(const Node& layer, const Tensor& before, const Tensor& after,
+                                const SecondMoments& moments) {
+  const std::vector<double> w = weight_matrix(layer, before);
+  const std::vector<double> v = weight_matrix(layer, after);
+  const WeightPlace place(layer, before.shape());
+  std::vector<double> out(place.rows, 0.0);
+  const std::size_t rows = place.rows / std::max<std::size_t>(1, moments.groups);
+  for (const MomentBlock& block : moments.blocks) {
+    for (std::size_t r = block.group * rows; r < (block.group + 1) * rows; ++r) {
+      for (std::size_t c = 0; c < block.columns; ++c) {
+        const std::size_t at = r * place.columns + block.begin + c;
+        out[r] += (v[at] - w[at]) * block.mean[c];
+      }
+    }
+  }
+  return out;
+}
+
 Tensor spread_weights(const Tensor& whole, const Tensor& reduced, std::size_t output_axis,
                       const std::map<std::size_t, std::vector<bool>>& kept) {
   Tensor out = whole;
@@ -174,17 +154,25 @@ Tensor spread_weights(const Tensor& whole, const Tensor& reduced, std::size_t ou
   return out;
 }
 
+bool can_take_bias(const Graph& graph, const Node& layer) {
+  if (layer.has_input(2)) {
+    const Tensor* bias = graph.constant(layer.inputs[2]);
+    return bias != nullptr && bias->dtype() == graph::DType::kF32;
+  }
+  if (layer.op != "MatMul") return layer.op == "Conv" || layer.op == "Gemm";
+  const graph::ValueInfo* input = graph.value(layer.inputs[0]);
+  return input != nullptr && input->shape.size() == 2;
+}
+
 bool correct_bias(Graph& graph, const std::string& layer, const std::vector<double>& error) {
   Node* node = find_node(graph, layer);
-  if (node == nullptr ||
+  if (node == nullptr || !can_take_bias(graph, *node) ||
       !std::all_of(error.begin(), error.end(), [](double e) { return std::isfinite(e); })) {
     return false;
   }
   std::vector<float> bias(error.size(), 0.0F);
   if (node->has_input(2)) {
-    const Tensor* old = graph.constant(node->inputs[2]);
-    if (old == nullptr || old->dtype() != graph::DType::kF32) return false;
-    const auto values = old->as<float>();
+    const auto values = graph.constant(node->inputs[2])->as<float>();
     if (values.size() != 1 && values.size() != error.size()) return false;
     for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = values[values.size() == 1 ? 0 : i];
   }
@@ -192,11 +180,7 @@ bool correct_bias(Graph& graph, const std::string& layer, const std::vector<doub
     bias[i] = static_cast<float>(static_cast<double>(bias[i]) - error[i]);
     if (!std::isfinite(bias[i])) return false;
   }
-  if (node->op == "MatMul") {
-    const graph::ValueInfo* input = graph.value(node->inputs[0]);
-    if (input == nullptr || input->shape.size() != 2) return false;
-    node->op = "Gemm";
-  }
+  if (node->op == "MatMul") node->op = "Gemm";
   Tensor tensor = Tensor::f32({static_cast<std::int64_t>(bias.size())}, bias);
   if (node->has_input(2)) {
     set_constant(graph, *node, 2, std::move(tensor));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "workers/compress/histogram.h"
+#include "workers/compress/second_moments.h"
 #include "workers/graph/graph.h"
 
 namespace kerf::compress {
@@ -28,6 +29,13 @@ namespace kerf::compress {
                                                                    const graph::Tensor& after,
                                                                    const ValueStatistics& input);
 
+/// The same from second moments of what the layer reads: exact for the rows that they were taken of.
+///
+/// Needs:    moments of this layer's input (moments.depth columns a row of its weights).
+[[nodiscard]] std::vector<double> mean_change(const graph::Node& layer, const graph::Tensor& before,
+                                              const graph::Tensor& after,
+                                              const SecondMoments& moments);
+
 /// A pruned layer's weights in the shape that they had before its channels went.
 ///
 /// Shapes:   `kept`: for an axis of `whole` that was cut, which of its entries are still there;
@@ -38,6 +46,9 @@ namespace kerf::compress {
 [[nodiscard]] graph::Tensor spread_weights(const graph::Tensor& whole, const graph::Tensor& reduced,
                                            std::size_t output_axis,
                                            const std::map<std::size_t, std::vector<bool>>& kept);
+
+/// Whether correct_bias can give the layer a bias.
+[[nodiscard]] bool can_take_bias(const graph::Graph& graph, const graph::Node& layer);
 
 /// Subtracts `error` from a layer's bias, which it gets where it has none (a MatMul of a 2-D value
 /// becomes a Gemm). False, with nothing changed, where the layer can't take a bias or an element of

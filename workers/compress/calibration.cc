@@ -1,10 +1,12 @@
 #include "workers/compress/calibration.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <memory>
 #include <set>
 
+#include "workers/compress/layer.h"
 #include "workers/compress/model.h"
 #include "workers/engine/executor.h"
 #include "workers/graph/fingerprint.h"
@@ -17,8 +19,7 @@ using graph::Graph;
 using graph::Tensor;
 
 constexpr std::int64_t kBatchBytes = 64LL << 20U;
-/// What the samples of a batch give should still be in the caches when it is counted.
-constexpr std::int64_t kLargestBatch = 8;
+constexpr std::int64_t kLargestBatch = 32;
 constexpr std::size_t kMostVariants = 24;
 
 /// `count` of `samples` indices, evenly spaced from the first.
@@ -48,6 +49,18 @@ Error not_finite(const std::string& value) {
       "the value '" + value + "' is not finite on the calibration data; its range can't be chosen"};
 }
 
+/// Those of `wanted` that `known` lacks, each once.
+template <class Map>
+std::vector<std::string> without(const std::vector<std::string>& wanted, const Map& known) {
+  std::vector<std::string> out;
+  for (const std::string& name : wanted) {
+    if (!known.contains(name) && std::find(out.begin(), out.end(), name) == out.end()) {
+      out.push_back(name);
+    }
+  }
+  return out;
+}
+
 /// Buffers of one batch in the executor's own order.
 struct Buffers {
   std::vector<Tensor> tensors;
@@ -69,13 +82,34 @@ Calibration::Calibration(const PreparedModel& model, std::vector<Tensor> inputs,
   if (!inputs_.empty() && inputs_[0].rank() > 0) samples_ = inputs_[0].dim(0);
 }
 
-Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
-    const Graph& graph, const std::string& variant, const std::vector<std::string>& values) {
+Calibration::Variant& Calibration::variant_of(const std::string& key) {
+  auto entry = std::find_if(variants_.begin(), variants_.end(),
+                            [&](const Variant& known) { return known.key == key; });
+  if (entry == variants_.end()) {
+    variants_.push_front({key, {}, {}, {}});
+    if (variants_.size() > kMostVariants) {
+      auto oldest = std::prev(variants_.end());
+      if (oldest->key.empty()) --oldest;
+      variants_.erase(oldest);
+    }
+  } else {
+    variants_.splice(variants_.begin(), variants_, entry);
+  }
+  return variants_.front();
+}
+
+Result<void> Calibration::check_inputs(const Graph& graph) const {
   if (samples_ == 0) return invalid_argument("the calibration data has no samples");
   if (inputs_.size() != graph.inputs.size()) {
     return invalid_argument("the calibration data has " + std::to_string(inputs_.size()) +
                             " inputs; the model has " + std::to_string(graph.inputs.size()));
   }
+  return {};
+}
+
+Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
+    const Graph& graph, const std::string& variant, const std::vector<std::string>& values) {
+  KERF_TRY(check_inputs(graph));
   std::vector<std::string> unchanged;
   std::vector<std::string> own;
   if (variant.empty()) {
@@ -103,41 +137,130 @@ Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
   return out;
 }
 
-/// The variant of that key, made where it isn't known, now the most recently used.
-Calibration::Variant& Calibration::variant_of(const std::string& key) {
-  const auto known = std::find_if(variants_.begin(), variants_.end(),
-                                  [&](const Variant& variant) { return variant.key == key; });
-  if (known != variants_.end()) {
-    variants_.splice(variants_.begin(), variants_, known);
-    return variants_.front();
-  }
-  variants_.push_front({key, {}});
-  if (variants_.size() > kMostVariants) {
-    auto oldest = std::prev(variants_.end());
-    if (oldest->key.empty()) --oldest;
-    variants_.erase(oldest);
-  }
-  return variants_.front();
-}
-
 /// Observes those of `values` that the variant doesn't have yet.
 Result<void> Calibration::complete(const Graph& graph, const std::vector<std::string>& values,
                                    Variant& variant) {
-  std::vector<std::string> missing;
-  for (const std::string& value : values) {
-    if (!variant.values.contains(value) &&
-        std::find(missing.begin(), missing.end(), value) == missing.end()) {
-      missing.push_back(value);
-    }
-  }
+  const std::vector<std::string> missing = without(values, variant.values);
   if (missing.empty()) return {};
-  return observe(graph, variant.key.empty() ? kModelSamples : kVariantSamples, missing, variant);
+  std::map<std::string, ValueStatistics> found;
+  const auto add = [&](const std::string& value, std::span<const float> data,
+                       const graph::Shape& sample, std::int64_t samples) -> Result<void> {
+    ValueStatistics& statistics = found[value];
+    if (statistics.sample_shape.empty()) statistics.sample_shape = sample;
+    if (!statistics.add(data, samples)) return not_finite(value);
+    return {};
+  };
+  KERF_TRY(visit(graph, variant.key.empty() ? kModelSamples : kVariantSamples, missing, add));
+  for (auto& [value, statistics] : found) variant.values[value] = std::move(statistics);
+  return {};
 }
 
-Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,
-                                  const std::vector<std::string>& values, Variant& variant) {
+Result<std::map<std::string, const ElementMoments*>> Calibration::element_moments(
+    const Graph& graph, const std::string& variant, const std::vector<std::string>& values) {
+  KERF_TRY(check_inputs(graph));
+  Variant& entry = variant_of(variant);
+  const std::vector<std::string> missing = without(values, entry.elements);
+  if (!missing.empty()) {
+    std::map<std::string, ElementMoments> found;
+    const auto add = [&](const std::string& value, std::span<const float> data,
+                         const graph::Shape& sample, std::int64_t samples) -> Result<void> {
+      ElementMoments& moments = found[value];
+      const std::size_t size = data.size() / static_cast<std::size_t>(samples);
+      if (moments.squares.empty()) {
+        moments.sample_shape = sample;
+        moments.squares.assign(size, 0.0);
+        moments.non_zeros.assign(size, 0);
+      }
+      if (size != moments.squares.size()) return {};
+      for (std::size_t i = 0; i < data.size(); ++i) {
+        if (!std::isfinite(data[i])) return not_finite(value);
+        moments.squares[i % size] += static_cast<double>(data[i]) * static_cast<double>(data[i]);
+        moments.non_zeros[i % size] += data[i] != 0.0F ? 1 : 0;
+      }
+      moments.samples += samples;
+      return {};
+    };
+    KERF_TRY(visit(graph, kMomentSamples, missing, add));
+    for (auto& [value, moments] : found) entry.elements[value] = std::move(moments);
+  }
+  std::map<std::string, const ElementMoments*> out;
+  for (const std::string& value : values) out[value] = &entry.elements.at(value);
+  return out;
+}
+
+Result<std::map<std::string, std::shared_ptr<const SecondMoments>>> Calibration::second_moments(
+    const Graph& graph, const std::string& variant, const std::vector<std::string>& layers) {
+  KERF_TRY(check_inputs(graph));
+  std::map<std::string, std::shared_ptr<const SecondMoments>> out;
+  std::map<std::string, std::vector<std::pair<std::string, MomentCollector>>> readers;  // by value
+  std::vector<std::string> values;
+  Variant& entry = variant_of(variant);
+  for (const std::string& name : layers) {
+    const auto known = entry.moments.find(name);
+    if (known != entry.moments.end()) {
+      out[name] = known->second;
+      continue;
+    }
+    const graph::Node* node = find_node(graph, name);
+    const auto input = node == nullptr ? std::nullopt : LayerInput::of(graph, *node);
+    if (!input) continue;
+    const graph::ValueInfo* value = graph.value(node->inputs[0]);
+    std::int64_t items = std::min(samples_, kMomentSamples);
+    if (node->op != "Conv" && value != nullptr) {  // a matrix has rows of its own
+      for (std::size_t d = 1; d + 1 < value->shape.size(); ++d)
+        items *= std::max<std::int64_t>(1, value->shape[d]);
+    }
+    if (readers[node->inputs[0]].empty()) values.push_back(node->inputs[0]);
+    readers[node->inputs[0]].emplace_back(name, MomentCollector(*input, items));
+  }
+  const auto add = [&](const std::string& value, std::span<const float> data, const graph::Shape&,
+                       std::int64_t) -> Result<void> {
+    for (auto& [layer, collector] : readers.at(value)) {
+      if (!collector.add(data)) return not_finite(value);
+    }
+    return {};
+  };
+  KERF_TRY(visit(graph, kMomentSamples, values, add));
+  for (auto& [value, list] : readers) {
+    for (auto& [layer, collector] : list) {
+      auto moments = std::make_shared<const SecondMoments>(collector.finish());
+      out[layer] = moments;
+      entry.moments[layer] = std::move(moments);
+    }
+  }
+  // Second moments are large: the oldest variants' go first, and none is kept beyond the limit.
+  std::size_t bytes = 0;
+  for (Variant& kept : variants_) {
+    for (auto at = kept.moments.begin(); at != kept.moments.end();) {
+      bytes += at->second->bytes();
+      at = bytes > kMomentBytes ? kept.moments.erase(at) : std::next(at);
+    }
+  }
+  return out;
+}
+
+std::vector<Tensor> Calibration::some_samples(std::int64_t most) const {
+  const std::vector<std::int64_t> chosen = spread(samples_, most);
+  std::vector<Tensor> out;
+  for (const Tensor& input : inputs_) {
+    graph::Shape shape = input.shape();
+    shape[0] = static_cast<std::int64_t>(chosen.size());
+    Tensor part(input.dtype(), shape);
+    const std::size_t bytes = input.bytes() / static_cast<std::size_t>(samples_);
+    std::byte* target = part.mutable_raw();
+    for (const std::int64_t sample : chosen) {
+      std::memcpy(target, input.raw() + static_cast<std::size_t>(sample) * bytes, bytes);
+      target += bytes;
+    }
+    out.push_back(std::move(part));
+  }
+  return out;
+}
+
+Result<void> Calibration::visit(const Graph& graph, std::int64_t most_samples,
+                                const std::vector<std::string>& values,
+                                const Visitor& visitor) const {
   const std::vector<std::int64_t> chosen = spread(samples_, most_samples);
-  std::map<std::string, ValueStatistics> found;
   std::vector<std::string> computed;
   for (const std::string& value : values) {
     const auto input =
@@ -149,13 +272,11 @@ Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,
     }
     const Tensor data = inputs_[static_cast<std::size_t>(input - graph.inputs.begin())].to_f32();
     const auto size = static_cast<std::size_t>(data.elements() / samples_);
-    ValueStatistics& statistics = found[value];
-    statistics.sample_shape.assign(data.shape().begin() + 1, data.shape().end());
+    const graph::Shape sample_shape(data.shape().begin() + 1, data.shape().end());
     for (const std::int64_t sample : chosen) {
-      if (!statistics.add(data.as<float>().subspan(static_cast<std::size_t>(sample) * size, size),
-                          1)) {
-        return not_finite(value);
-      }
+      KERF_TRY(visitor(value,
+                       data.as<float>().subspan(static_cast<std::size_t>(sample) * size, size),
+                       sample_shape, 1));
     }
   }
   if (!computed.empty()) {
@@ -205,20 +326,15 @@ Result<void> Calibration::observe(const Graph& graph, std::int64_t most_samples,
       for (std::size_t v = 0; v < computed.size(); ++v) {
         const Tensor data = out.tensors[v].to_f32();
         const auto all = static_cast<std::size_t>(data.elements());
-        ValueStatistics& statistics = found[computed[v]];
         const bool by_sample = all % static_cast<std::size_t>(batch) == 0;
         const std::size_t counted = by_sample ? all / static_cast<std::size_t>(batch) * used : all;
-        if (statistics.sample_shape.empty() && data.rank() > 0) {
-          statistics.sample_shape.assign(data.shape().begin() + 1, data.shape().end());
-        }
-        if (!statistics.add(data.as<float>().first(counted),
-                            static_cast<std::int64_t>(by_sample ? used : 1))) {
-          return not_finite(computed[v]);
-        }
+        graph::Shape sample_shape;
+        if (data.rank() > 0) sample_shape.assign(data.shape().begin() + 1, data.shape().end());
+        KERF_TRY(visitor(computed[v], data.as<float>().first(counted), sample_shape,
+                         static_cast<std::int64_t>(by_sample ? used : 1)));
       }
     }
   }
-  for (auto& [value, statistics] : found) variant.values[value] = std::move(statistics);
   return {};
 }
 

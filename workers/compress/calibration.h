@@ -1,13 +1,17 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <map>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "core/result.h"
 #include "workers/compress/histogram.h"
+#include "workers/compress/second_moments.h"
 #include "workers/compress/training_samples.h"
 #include "workers/graph/digest.h"
 #include "workers/graph/graph.h"
@@ -17,11 +21,20 @@ namespace kerf::compress {
 
 struct PreparedModel;
 
+/// What is known of each element of a value: sums over samples.
+struct ElementMoments {
+  graph::Shape sample_shape;            ///< Without the first dimension.
+  std::vector<double> squares;          ///< Σ x²
+  std::vector<std::int64_t> non_zeros;  ///< How often x ≠ 0.
+  std::int64_t samples = 0;
+};
+
 /// Statistics of f32 activations on a calibration set, taken when they are first asked for and kept
 /// for all candidates of a study.
 ///
-/// Memory:   one batch of the observed values (64 MiB at most, one sample at least), and the
-///           statistics of the model and of the last few pruned variants.
+/// Memory:   one batch of the observed values (64 MiB at most, one sample at least), the
+///           statistics of the model and of the last few pruned variants, and 512 MiB of second
+///           moments at most beside those that were just asked for.
 /// Threads:  one caller at a time.
 class Calibration {
  public:
@@ -51,21 +64,49 @@ class Calibration {
       const graph::Graph& graph, const std::string& variant,
       const std::vector<std::string>& values);
 
+  /// Sums of squares and counts of non-zeros, element by element, over kMomentSamples samples.
+  [[nodiscard]] Result<std::map<std::string, const ElementMoments*>> element_moments(
+      const graph::Graph& graph, const std::string& variant,
+      const std::vector<std::string>& values);
+
+  /// Second moments of what `layers` of `graph` read, over kMomentSamples samples. Layers that
+  /// LayerInput doesn't describe are left out.
+  [[nodiscard]] Result<std::map<std::string, std::shared_ptr<const SecondMoments>>> second_moments(
+      const graph::Graph& graph, const std::string& variant,
+      const std::vector<std::string>& layers);
+
+  /// At most `most` samples of each input, evenly spaced: batches of a recovery that runs the model
+  /// itself.
+  [[nodiscard]] std::vector<graph::Tensor> some_samples(std::int64_t most) const;
+
   static constexpr std::int64_t kModelSamples = 1024;
   static constexpr std::int64_t kVariantSamples = 128;
+  static constexpr std::int64_t kMomentSamples = 256;
+  static constexpr std::size_t kMomentBytes = std::size_t{512} << 20U;
 
  private:
   struct Variant {
     std::string key;
     std::map<std::string, ValueStatistics> values;
+    std::map<std::string, ElementMoments> elements;
+    std::map<std::string, std::shared_ptr<const SecondMoments>> moments;  // by layer
   };
 
-  [[nodiscard]] Result<void> observe(const graph::Graph& graph, std::int64_t most_samples,
-                                     const std::vector<std::string>& values, Variant& variant);
+  /// Takes a value's elements for some samples, one after another; sample_shape is that of one.
+  using Visitor =
+      std::function<Result<void>(const std::string& value, std::span<const float> data,
+                                 const graph::Shape& sample_shape, std::int64_t samples)>;
 
-  [[nodiscard]] Variant& variant_of(const std::string& key);
-  [[nodiscard]] Result<void> complete(const graph::Graph& graph, const std::vector<std::string>& values,
-                                      Variant& variant);
+  [[nodiscard]] Result<void> check_inputs(const graph::Graph& graph) const;
+  [[nodiscard]] Variant& variant_of(const std::string& key);  // made, or moved to the front
+
+  [[nodiscard]] Result<void> complete(const graph::Graph& graph,
+                                      const std::vector<std::string>& values, Variant& variant);
+
+  /// Runs `graph` on at most `most_samples` samples and shows the values batch by batch.
+  [[nodiscard]] Result<void> visit(const graph::Graph& graph, std::int64_t most_samples,
+                                   const std::vector<std::string>& values,
+                                   const Visitor& visitor) const;
 
   graph::Graph model_;  // shares the model's tensors
   std::map<std::string, graph::Digest> model_prints_;

@@ -15,7 +15,8 @@ constexpr std::uint32_t kSeed = 20160502;
 /// Weights in ascending order with the sums up to each, so that a run's mean costs one step.
 class Sorted {
  public:
-  explicit Sorted(std::vector<float> values) : values_(std::move(values)), sums_(values_.size() + 1) {
+  explicit Sorted(std::vector<float> values)
+      : values_(std::move(values)), sums_(values_.size() + 1) {
     std::sort(values_.begin(), values_.end());
     for (std::size_t i = 0; i < values_.size(); ++i) {
       sums_[i + 1] = sums_[i] + static_cast<long double>(values_[i]);
@@ -28,7 +29,7 @@ class Sorted {
     const auto mean = static_cast<double>((sums_[end] - sums_[begin]) /
                                           static_cast<long double>(end - begin));
     // Sums of many weights may leave the run that they are the mean of by a rounding.
-    return std::clamp(mean, static_cast<double>(values_[begin]), static_cast<double>(values_[end - 1]));
+    return std::clamp<double>(mean, values_[begin], values_[end - 1]);
   }
   /// Number of weights up to and with `value`.
   [[nodiscard]] std::size_t up_to(double value) const {
@@ -73,7 +74,8 @@ std::vector<double> start(const Sorted& sorted, std::size_t count, const std::st
     } else {
       const auto low = static_cast<double>(sorted.at(0));
       const auto high = static_cast<double>(sorted.at(sorted.size() - 1));
-      const double share = count == 1 ? 0.5 : static_cast<double>(i) / static_cast<double>(count - 1);
+      const double steps = static_cast<double>(count) - 1;
+      const double share = count == 1 ? 0.5 : static_cast<double>(i) / steps;
       out.push_back(low + (high - low) * share);
     }
   }

@@ -6,19 +6,23 @@
 #include <optional>
 #include <set>
 
-#include "workers/compress/activation_ranges.h"
+#include "workers/compress/activation_scores.h"
 #include "workers/compress/bias_correction.h"
-#include "workers/compress/distill.h"
+#include "workers/compress/distill_student.h"
+#include "workers/compress/equalize.h"
 #include "workers/compress/export.h"
+#include "workers/compress/input_ranges.h"
 #include "workers/compress/insert_qdq.h"
 #include "workers/compress/layer.h"
+#include "workers/compress/low_rank.h"
 #include "workers/compress/packed/packed_file.h"
 #include "workers/compress/plan_resolution.h"
 #include "workers/compress/prune_channels.h"
 #include "workers/compress/prune_unstructured.h"
 #include "workers/compress/quantize_weights.h"
+#include "workers/compress/reconstruct.h"
 #include "workers/compress/represent_weights.h"
-#include "workers/compress/sign_activations.h"
+#include "workers/compress/round_layer.h"
 
 namespace kerf::compress {
 namespace {
@@ -50,125 +54,147 @@ struct WeightChange {
 };
 using WeightChanges = std::map<std::string, WeightChange>;
 
-/// Zeroes single weights of the layers that the plan names.
-Result<void> prune_single_weights(const ResolvedPlan& plan, Graph& graph) {
+/// Marks the channels that go, by the scores that the plan wants.
+Result<std::vector<bool>> choose(const PreparedModel& model, const Graph& base,
+                                 const ResolvedPlan& plan, Calibration* calibration) {
+  std::map<std::string, std::vector<double>> scores;
+  for (const auto& [group, pruning] : plan.channels) {
+    if (scores.contains(pruning.score)) continue;
+    if (pruning.score == "l1" || pruning.score == "l2") {
+      scores[pruning.score] = channel_scores(base, model.channels, pruning.score);
+    } else {
+      KERF_ASSIGN(scores[pruning.score], activation_scores(model, base, plan.base_variant(),
+                                                           pruning.score, calibration));
+    }
+  }
+  std::vector<bool> keep = choose_channels(model.channels, plan.channels, scores);
+  if (plan.global_channels) {
+    choose_channels_globally(base, model.channels, *plan.global_channels, plan.channels, keep);
+  }
+  return keep;
+}
+
+/// Replaces layers by factors; what became of each part, by its name.
+Result<std::map<std::string, SplitLayer>> factorize_layers(ResolvedPlan& plan, Graph& graph,
+                                                           Calibration* calibration) {
+  std::map<std::string, SplitLayer> out;
+  std::vector<std::string> wanted;
+  std::vector<std::string> with_data;
+  for (const auto& [name, layer] : plan.layers) {
+    const Node* node = find_node(graph, name);
+    if (!plan.factorizes(layer) || node == nullptr) continue;
+    // Where channels went, what is left of a layer may be too small to have factors.
+    const auto forms = rank_forms(graph, *node);
+    if (std::find(forms.begin(), forms.end(), layer.rank.form) == forms.end()) continue;
+    wanted.push_back(name);
+    if (layer.rank.data_aware || plan.bias_correction) with_data.push_back(name);
+  }
+  std::map<std::string, std::shared_ptr<const SecondMoments>> moments;
+  if (!with_data.empty()) {
+    KERF_ASSIGN(moments, calibration->second_moments(graph, plan.channel_variant(), with_data));
+  }
+  for (const std::string& name : wanted) {
+    const auto known = moments.find(name);
+    KERF_ASSIGN(const SplitLayer split,
+                split_layer(graph, name, plan.at(name).rank,
+                            known == moments.end() ? nullptr : known->second.get(),
+                            !plan.named_ranks.contains(name)));
+    if (split.parts.empty()) continue;
+    plan.split(name, split.parts);
+    for (const std::string& part : split.parts) out[part] = split;
+  }
+  return out;
+}
+
+/// Zeroes single weights of the layers that the plan names; how each changed goes to `changes`.
+Result<void> prune_single_weights(const ResolvedPlan& plan, Graph& graph, Calibration* calibration,
+                                  WeightChanges& changes) {
+  const Graph before_all = graph;
+  std::vector<std::string> values;  // one run for all layers
+  for (const auto& [name, layer] : plan.layers) {
+    const Node* node = find_node(graph, name);
+    const bool data = plan.prunes_single_weights(layer) && score_needs_data(layer.prune.score);
+    if (data && node != nullptr) values.push_back(node->inputs[0]);
+  }
+  if (!values.empty()) {
+    KERF_TRY(calibration->element_moments(graph, plan.structure_variant(), values));
+  }
   for (const auto& [name, layer] : plan.layers) {
     if (!plan.prunes_single_weights(layer)) continue;
     Node* node = find_node(graph, name);
     if (node == nullptr) return internal_error("layer '" + name + "' is gone");
     const Tensor before = graph.initializers.at(node->inputs[1]);
+    KERF_ASSIGN(const std::vector<double> importance,
+                weight_scores(before_all, *find_node(before_all, name), plan.structure_variant(),
+                              layer.prune.score, calibration));
     const NOfM pattern = n_of_m(layer.prune.structure);
     const std::size_t input_axis = output_channel_axis(*node) == 0 ? 1 : 0;
-    Tensor after = pattern.m == 0 ? prune_by_magnitude(before, layer.prune.ratio)
-                                  : prune_n_of_m(before, input_axis, pattern.n, pattern.m);
+    Tensor after = pattern.m > 0
+                       ? prune_n_of_m(before, importance, input_axis, pattern.n, pattern.m)
+                   : layer.prune.score == "wanda"
+                       ? prune_least_by_row(*node, before, importance, layer.prune.ratio)
+                       : prune_least(before, importance, layer.prune.ratio);
+    changes[name] = {before, after};
     set_constant(graph, *node, 1, std::move(after));
   }
   return {};
 }
 
+/// The weights that a layer multiplies by once they have their form.
+Tensor weights_as_read(const Graph& graph, const std::string& layer,
+                       const std::optional<QuantizedLayer>& quantized) {
+  const Node& node = *find_node(graph, layer);
+  return quantized ? dequantize(quantized->weights, output_channel_axis(node))
+                   : graph.initializers.at(node.inputs[1]);
+}
+
+/// Weights get the forms that the plan names, each layer by what the f32 graph gives it to read.
 Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& plan, Graph& graph,
+                                                            Calibration* calibration,
                                                             WeightChanges& changes) {
   std::map<std::string, QuantizedLayer> out;
-  for (const auto& [name, layer] : plan.layers) {
-    if (layer.weight_bits == 32 && layer.codebook.entries == 0) continue;
-    const Node* node = find_node(graph, name);
-    if (node == nullptr) return internal_error("layer '" + name + "' is gone");
-    const Tensor before = graph.initializers.at(node->inputs[1]);
-    KERF_ASSIGN(auto quantized, represent_weights(name, layer, graph));
+  std::vector<std::string> adaptive;
+  const Graph before_all = graph;
+  const auto round = [&](const std::string& name, const SecondMoments* moments) -> Result<void> {
+    const Node& before = *find_node(before_all, name);
+    const LayerPlan& layer = plan.at(name);
+    const bool bias_follows = plan.bias_correction && can_take_bias(before_all, before);
+    KERF_ASSIGN(auto quantized, round_layer(graph, name, layer, moments, bias_follows));
     if (plan.bias_correction && (layer.weight_bits <= 8 || layer.codebook.entries > 0)) {
-      const Tensor after =
-          quantized ? dequantize(quantized->weights, output_channel_axis(*node))
-                    : graph.initializers.at(node->inputs[1]);
-      changes[name] = {before, after};
+      changes[name] = {before_all.initializers.at(before.inputs[1]),
+                       weights_as_read(graph, name, quantized)};
     }
     if (quantized) out[name] = std::move(*quantized);
-  }
-  return out;
-}
-
-/// What the inputs of integer layers are rounded by.
-struct InputRanges {
-  std::map<std::string, ActivationRange> ranges;
-  std::map<std::string, float> sign_scales;
-};
-
-/// A range for each value that an integer layer reads. Where layers that read the same value ask
-/// for different ranges, the first in the model's order is heard: there is one pair a value.
-Result<InputRanges> choose_ranges(const ResolvedPlan& plan, const Graph& graph,
-                                  const std::string& variant, Calibration& calibration) {
-  std::map<std::string, const LayerPlan*> wanted;
-  std::set<std::string> signs;
-  std::vector<std::string> values;
+    return {};
+  };
   for (const auto& [name, layer] : plan.layers) {
-    if (!layer.runs_as_integers() || layer.activation_range == "dynamic") continue;
-    const std::string& value = find_node(graph, name)->inputs[0];
-    values.push_back(value);
-    if (layer.activation_bits == 1) {
-      signs.insert(value);
+    if (!changes_weights(layer)) continue;
+    if (find_node(graph, name) == nullptr) return internal_error("layer '" + name + "' is gone");
+    if (rounds_adaptively(layer)) {
+      adaptive.push_back(name);
     } else {
-      wanted.try_emplace(value, &layer);
+      KERF_TRY(round(name, nullptr));
     }
   }
-  KERF_ASSIGN(auto statistics, calibration.statistics(graph, variant, values));
-  InputRanges out;
-  for (const auto& [value, layer] : wanted) {
-    out.ranges[value] = choose_range(*statistics.at(value), layer->range, layer->symmetric);
+  for (const std::vector<std::string>& part : moment_parts(before_all, adaptive)) {
+    KERF_ASSIGN(const auto moments, calibration->second_moments(before_all, plan.variant(), part));
+    for (const std::string& name : part) {
+      const auto found = moments.find(name);
+      KERF_TRY(round(name, found == moments.end() ? nullptr : found->second.get()));
+    }
   }
-  for (const std::string& value : signs) out.sign_scales[value] = sign_scale(*statistics.at(value));
   return out;
 }
 
-/// The name of a distilled model's activation statistics. They are never kept: where the time ran out,
-/// the same plan gives other weights.
-constexpr const char* kDistilled = "distilled";
-
-/// The graph with the rounding of activations that it will run with, and weights as they are. What is
-/// rounded by the range of each call stays f32: its range is always right.
-Result<Graph> round_activations(const ResolvedPlan& plan, const Graph& graph,
-                                const InputRanges& ranges) {
-  std::map<std::string, QuantizedLayer> integer_layers;
-  Graph represented = graph;
-  for (const auto& [name, layer] : plan.layers) {
-    if (layer.weight_bits > 16) continue;
-    KERF_ASSIGN(auto quantized, represent_weights(name, layer, represented));
-    if (quantized && (quantized->input == InputForm::kStatic || quantized->input == InputForm::kSign)) {
-      integer_layers[name] = std::move(*quantized);
-    }
-  }
-  KERF_ASSIGN(Graph out, insert_qdq(graph, integer_layers, ranges.ranges, ranges.sign_scales));
-  for (const auto& [name, layer] : plan.layers) {
-    Node* node = find_node(out, name);
-    if (node == nullptr) return internal_error("layer '" + name + "' is gone");
-    const std::string precision = find_node(represented, name)->text("kerf_precision", "");
-    if (!precision.empty()) node->attributes["kerf_precision"] = precision;
-    const std::string& weights = find_node(graph, name)->inputs[1];
-    node->inputs[1] = weights;
-    out.initializers[weights] = graph.initializers.at(weights);
-  }
-  out.remove_dead();
-  return out;
-}
-
-/// A layer's weights as they will be stored.
-Result<Tensor> stored_weights(const std::string& name, const LayerPlan& layer, const Graph& graph,
-                              const Tensor& weights) {
-  Graph alone;
-  alone.nodes.push_back(*find_node(graph, name));
-  alone.initializers[alone.nodes[0].inputs[1]] = weights;
-  KERF_ASSIGN(const auto quantized, represent_weights(name, layer, alone));
-  return quantized ? dequantize(quantized->weights, output_channel_axis(alone.nodes[0]))
-                   : alone.initializers.at(alone.nodes[0].inputs[1]);
-}
-
-/// The layers whose weights aren't those of the model any more, for correct_biases.
-WeightChanges pruned_layers(const PreparedModel& model, const ResolvedPlan& plan,
-                            const Graph& pruned) {
+/// The layers whose weights aren't those of the base graph any more, for correct_biases.
+WeightChanges pruned_layers(const Graph& base, const ResolvedPlan& plan, const Graph& pruned) {
   WeightChanges out;
   for (const auto& [name, layer] : plan.layers) {
     const Node* node = find_node(pruned, name);
-    const Tensor* after = node == nullptr ? nullptr : pruned.constant(node->inputs[1]);
-    const Node* original = find_node(model.graph, name);
-    const Tensor* before = model.graph.constant(original->inputs[1]);
+    const Node* original = find_node(base, name);
+    if (node == nullptr || original == nullptr) continue;
+    const Tensor* after = pruned.constant(node->inputs[1]);
+    const Tensor* before = base.constant(original->inputs[1]);
     if (after == nullptr || before == nullptr) continue;
     if (plan.prunes_single_weights(layer) || after->shape() != before->shape()) {
       out[name] = {std::nullopt, *after};
@@ -177,17 +203,17 @@ WeightChanges pruned_layers(const PreparedModel& model, const ResolvedPlan& plan
   return out;
 }
 
-/// Takes what the changes add to the mean of each output channel off the biases of `graph`.
-Result<void> correct_biases(const PreparedModel& model, const std::vector<bool>& keep,
-                            const WeightChanges& changes, Calibration& calibration, Graph& graph) {
+/// Takes what pruning adds to the mean of each output channel off the biases of `graph`: the inputs
+/// are those of the base graph, with all their channels.
+Result<void> correct_pruned(const PreparedModel& model, const Graph& base, const std::string& variant,
+                            const std::vector<bool>& keep, const WeightChanges& changes,
+                            Calibration& calibration, Graph& graph) {
   std::vector<std::string> values;
+  for (const auto& [name, change] : changes) values.push_back(find_node(base, name)->inputs[0]);
+  KERF_ASSIGN(auto statistics, calibration.statistics(base, variant, values));
   for (const auto& [name, change] : changes) {
-    values.push_back(find_node(model.graph, name)->inputs[0]);
-  }
-  KERF_ASSIGN(auto statistics, calibration.statistics(model.graph, "", values));
-  for (const auto& [name, change] : changes) {
-    const Node& node = *find_node(model.graph, name);
-    const Tensor& whole = model.graph.initializers.at(node.inputs[1]);
+    const Node& node = *find_node(base, name);
+    const Tensor& whole = base.initializers.at(node.inputs[1]);
     const std::size_t axis = output_channel_axis(node);
     std::map<std::size_t, std::vector<bool>> kept;
     for (const ConstantAxis& constant : model.channels.constants) {
@@ -196,10 +222,9 @@ Result<void> correct_biases(const PreparedModel& model, const std::vector<bool>&
         kept[constant.axis].push_back(keep[static_cast<std::size_t>(channel)]);
       }
     }
-    const auto error = mean_output_error(
-        model.graph, node,
-        change.before ? spread_weights(whole, *change.before, axis, kept) : whole,
-        spread_weights(whole, change.after, axis, kept), *statistics.at(node.inputs[0]));
+    const auto error = mean_output_error(base, node, whole,
+                                         spread_weights(whole, change.after, axis, kept),
+                                         *statistics.at(node.inputs[0]));
     if (!error) continue;
     std::vector<double> of_kept;
     const auto own = model.channels.outputs.find(name);
@@ -214,45 +239,87 @@ Result<void> correct_biases(const PreparedModel& model, const std::vector<bool>&
   return {};
 }
 
-/// Trains the pruned model with its rounding in place, and gives it its best weights.
-Result<void> distill_student(const PreparedModel& model, const ResolvedPlan& plan,
-                             const std::vector<bool>& keep, const Calibration& calibration,
-                             const Watch& watch, Graph& pruned, std::vector<std::string>& notes) {
-  DistillTask task;
-  task.teacher = &model.graph;
-  task.student = pruned;
-  for (const auto& [layer, channels] : model.channels.outputs) {
-    auto& kept = task.kept_channels[find_node(model.graph, layer)->outputs[0]];
-    for (std::size_t i = 0; i < channels.size(); ++i) {
-      if (keep[static_cast<std::size_t>(channels[i])]) kept.push_back(static_cast<std::int64_t>(i));
-    }
+/// The same for layers that have kept their shapes: the inputs are those of `before`, a graph of
+/// the same layers.
+Result<void> correct_changed(const Graph& before, const std::string& variant,
+                             const WeightChanges& changes, Calibration& calibration, Graph& graph) {
+  std::vector<std::string> values;
+  for (const auto& [name, change] : changes) values.push_back(find_node(before, name)->inputs[0]);
+  KERF_ASSIGN(auto statistics, calibration.statistics(before, variant, values));
+  for (const auto& [name, change] : changes) {
+    const Node& node = *find_node(before, name);
+    const auto error = mean_output_error(before, node, *change.before, change.after,
+                                         *statistics.at(node.inputs[0]));
+    if (error) (void)correct_bias(graph, name, *error);
   }
-  task.inputs = calibration.inputs();
-  task.labels = calibration.labels();
-  task.spec = *plan.distill;
-  task.threads = calibration.threads();
-  task.watch = watch;
-  std::map<std::string, LayerPlan> layers(plan.layers.begin(), plan.layers.end());
-  bool rounds_activations = false;
-  for (const auto& [name, layer] : layers) {
-    if (layer.weight_bits <= 16 || layer.codebook.entries > 0) task.rounded_layers.insert(name);
-    if (plan.prunes_single_weights(layer)) task.masked_layers.insert(name);
-    rounds_activations = rounds_activations || layer.activation_bits <= 16;
-  }
-  task.rounded = [&](const std::string& name, const Tensor& weights) {
-    return stored_weights(name, layers.at(name), pruned, weights);
-  };
-  if (rounds_activations) {
-    task.with_rounded_activations = [&](const Graph& student) -> Result<Graph> {
-      Calibration fresh(model, calibration.inputs(), calibration.threads());
-      KERF_ASSIGN(const auto ranges, choose_ranges(plan, student, kDistilled, fresh));
-      return round_activations(plan, student, ranges);
-    };
-  }
-  KERF_ASSIGN(Distilled distilled, distill(std::move(task)));
-  pruned = std::move(distilled.graph);
-  notes.insert(notes.end(), distilled.notes.begin(), distilled.notes.end());
   return {};
+}
+
+/// What a layer has in common with the base graph, for reconstruct().
+std::vector<ReconstructedLayer> layers_to_reconstruct(
+    const PreparedModel& model, const Graph& base, const ResolvedPlan& plan, const Graph& pruned,
+    const std::vector<bool>& keep, const std::map<std::string, SplitLayer>& splits) {
+  std::vector<ReconstructedLayer> out;
+  const WeightChanges changed = pruned_layers(base, plan, pruned);
+  for (const auto& [name, layer] : plan.layers) {
+    ReconstructedLayer entry;
+    entry.name = name;
+    entry.keep_zeros = plan.prunes_single_weights(layer);
+    entry.wants_moments = changes_weights(layer);
+    const auto split = splits.find(name);
+    entry.changed = changed.contains(name) || split != splits.end();
+    const std::string& original = split == splits.end() ? name : split->second.name;
+    const Node* node = find_node(base, original);
+    const Tensor* weights = node == nullptr ? nullptr : base.constant(weights_of(base, *node));
+    if (weights != nullptr && (split == splits.end() || split->second.parts.back() == name)) {
+      entry.reference_channels = static_cast<std::size_t>(output_channels(*node, weights->shape()));
+      const auto own = model.channels.outputs.find(original);
+      for (std::size_t i = 0; i < entry.reference_channels; ++i) {
+        if (own == model.channels.outputs.end() || keep[static_cast<std::size_t>(own->second[i])])
+          entry.channels.push_back(i);
+      }
+    }
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
+/// Fits and rounds layer after layer. `pruned` gets the fitted weights, `rounded` those and their
+/// forms, with what the mean of the rounding errors adds to outputs taken off the biases.
+Result<std::map<std::string, QuantizedLayer>> fit_and_round(
+    const Graph& base, const std::vector<ReconstructedLayer>& layers, const ResolvedPlan& plan,
+    const Calibration& calibration, Graph& pruned, Graph& rounded) {
+  std::map<std::string, QuantizedLayer> out;
+  Graph working = pruned;  // as the layers that follow see it
+  rounded = pruned;
+  const auto final = [&](const std::string& name, const SecondMoments* moments) -> Result<bool> {
+    const Node fitted = *find_node(working, name);
+    for (Graph* graph : {&pruned, &rounded}) {
+      Node& node = *find_node(*graph, name);
+      node.op = fitted.op;  // a MatMul that got a bias
+      node.inputs = fitted.inputs;
+      for (std::size_t i = 1; i < fitted.inputs.size() && i < 3; ++i) {
+        if (const Tensor* constant = working.constant(fitted.inputs[i]))
+          graph->initializers[fitted.inputs[i]] = *constant;
+      }
+    }
+    const LayerPlan& layer = plan.at(name);
+    if (!changes_weights(layer)) return false;
+    const bool bias_follows = moments != nullptr && can_take_bias(working, fitted);
+    KERF_ASSIGN(auto quantized, round_layer(rounded, name, layer, moments, bias_follows));
+    Tensor weights = weights_as_read(rounded, name, quantized);
+    if (bias_follows) {
+      const auto error =
+          mean_change(fitted, pruned.initializers.at(fitted.inputs[1]), weights, *moments);
+      (void)correct_bias(working, name, error);
+      (void)correct_bias(rounded, name, error);
+    }
+    set_constant(working, *find_node(working, name), 1, std::move(weights));
+    if (quantized) out[name] = std::move(*quantized);
+    return true;
+  };
+  KERF_TRY(reconstruct(base, working, layers, calibration, final));
+  return out;
 }
 
 /// Bits of an index into that many values.
@@ -302,9 +369,9 @@ void describe(const Graph& graph, const Node& node, const Tensor& weights, Layer
                           : real + " (" + std::to_string(entry.weight_bits) + "-bit weights)";
 }
 
-void report(const PreparedModel& model, const ResolvedPlan& plan, CompressedModel& out) {
-  for (std::size_t i = 0; i < plan.layers.size(); ++i) {
-    const std::string& name = plan.layers[i].first;
+void report(const PreparedModel& model, const ResolvedPlan& plan,
+            const std::map<std::string, SplitLayer>& splits, CompressedModel& out) {
+  for (const auto& [name, layer] : plan.layers) {
     const Node* node = find_node(out.graph, name);
     if (node == nullptr) continue;
     const Tensor* weights = out.graph.constant(weights_of(out.graph, *node));
@@ -313,9 +380,15 @@ void report(const PreparedModel& model, const ResolvedPlan& plan, CompressedMode
     entry.name = name;
     describe(out.graph, *node, *weights, entry);
     entry.sparsity = zero_share(*weights);
-    const std::int64_t channels = output_channels(*node, model.info.layers[i].weight_shape);
+    const auto split = splits.find(name);
+    const std::string& original = split == splits.end() ? name : split->second.name;
+    const auto info = std::find_if(model.info.layers.begin(), model.info.layers.end(),
+                                   [&](const LayerInfo& known) { return known.name == original; });
+    const bool whole = split == splits.end() || split->second.parts.back() == name;
+    const std::int64_t channels =
+        info == model.info.layers.end() ? 0 : output_channels(*node, info->weight_shape);
     const std::int64_t kept = output_channels(*node, weights->shape());
-    if (channels > 0)
+    if (channels > 0 && whole)
       entry.channel_share_kept = static_cast<double>(kept) / static_cast<double>(channels);
     entry.weight_bits_total = weights->elements() * entry.weight_bits;
     out.layers.push_back(std::move(entry));
@@ -327,78 +400,88 @@ void report(const PreparedModel& model, const ResolvedPlan& plan, CompressedMode
 
 bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan) {
   const auto resolved = resolve_plan(model, plan);
-  return resolved.has_value() &&
-         (resolved->needs_ranges() || resolved->corrects_biases() || resolved->distills());
+  return resolved.has_value() && !resolved->why_calibration().empty();
 }
 
 Result<CompressedModel> compress(const PreparedModel& model, const CompressionPlan& plan,
                                  Calibration* calibration, const Watch& watch) {
   CompressedModel out;
   Phases phases(out.phase_ms);
-  KERF_ASSIGN(const ResolvedPlan resolved, resolve_plan(model, plan));
-  if (calibration == nullptr && resolved.needs_ranges()) {
-    return invalid_argument("a plan with 8-bit activations needs --calibration");
-  }
-  if (calibration == nullptr && resolved.corrects_biases()) {
-    return invalid_argument("plan.global.recovery: \"bias_correction\" needs --calibration");
-  }
-  if (calibration == nullptr && resolved.distills()) {
-    return invalid_argument("plan.global.recovery: \"distill\" needs --calibration");
+  KERF_ASSIGN(ResolvedPlan resolved, resolve_plan(model, plan));
+  if (const std::string why = resolved.why_calibration(); calibration == nullptr && !why.empty()) {
+    return invalid_argument(why + " needs --calibration");
   }
 
-  std::vector<bool> keep = choose_channels(model.graph, model.channels, resolved.channels);
-  if (resolved.global_channels) {
-    choose_channels_globally(model.graph, model.channels, *resolved.global_channels,
-                             resolved.channels, keep);
-  }
-  KERF_ASSIGN(Graph pruned, remove_channels(model.graph, model.channels, keep));
-  KERF_TRY(prune_single_weights(resolved, pruned));
+  const Graph base = resolved.equalize ? equalize(model.graph) : model.graph;
+  KERF_ASSIGN(const std::vector<bool> keep, choose(model, base, resolved, calibration));
+  KERF_ASSIGN(Graph pruned, remove_channels(base, model.channels, keep));
+  KERF_ASSIGN(const auto splits, factorize_layers(resolved, pruned, calibration));
+  const Graph structured = pruned;
+  WeightChanges zeroed;
+  KERF_TRY(prune_single_weights(resolved, pruned, calibration, zeroed));
   phases.end("prune");
 
   // What pruning takes away is put back into the biases first, so that the ranges are taken of a
-  // model that is as near to the f32 one as it will be.
-  if (resolved.corrects_biases() && resolved.prunes()) {
-    KERF_TRY(
-        correct_biases(model, keep, pruned_layers(model, resolved, pruned), *calibration, pruned));
+  // model that is as near to the f32 one as it will be. Reconstruction fits them with the weights.
+  const bool fits = resolved.reconstructs();
+  if (resolved.corrects_biases() && resolved.prunes() && !fits) {
+    KERF_TRY(correct_pruned(model, base, resolved.base_variant(), keep,
+                            pruned_layers(base, resolved, pruned), *calibration, pruned));
+    std::erase_if(zeroed, [&](const auto& change) { return !splits.contains(change.first); });
+    KERF_TRY(correct_changed(structured, resolved.structure_variant(), zeroed, *calibration, pruned));
     phases.end("recovery");
   }
 
+  std::map<std::string, QuantizedLayer> layers;
+  Graph rounded;
+  WeightChanges rounding;
+  if (fits) {
+    KERF_ASSIGN(layers,
+                fit_and_round(base,
+                              layers_to_reconstruct(model, base, resolved, pruned, keep, splits),
+                              resolved, *calibration, pruned, rounded));
+    phases.end("recovery");
+  }
   std::optional<Calibration> of_distilled;
   if (resolved.distills()) {
-    if (resolved.corrects_biases()) {
+    if (resolved.corrects_biases() && !fits) {
       // Training starts from biases that make up for the rounding, and nothing is corrected after it.
+      const Graph before = pruned;
       Graph start = pruned;
-      WeightChanges changes;
-      KERF_TRY(round_weights(resolved, start, changes));
-      KERF_TRY(correct_biases(model, keep, changes, *calibration, pruned));
+      KERF_TRY(round_weights(resolved, start, calibration, rounding));
+      KERF_TRY(correct_changed(before, resolved.variant(), rounding, *calibration, pruned));
+      rounding.clear();
     }
-    KERF_TRY(distill_student(model, resolved, keep, *calibration, watch, pruned, out.warnings));
+    KERF_TRY(distill_student(model, base, resolved, keep, *calibration, watch, pruned, out.warnings));
+    // Its statistics are nobody else's: where the time ran out, the same plan gives other weights.
     of_distilled.emplace(model, calibration->inputs(), calibration->threads());
+    // Weights were trained to be good when each is rounded by itself.
+    for (auto& [name, layer] : resolved.layers) layer.rounding = "nearest";
     phases.end("recovery");
   }
-
-  Graph rounded = pruned;
-  WeightChanges rounding;
-  KERF_ASSIGN(auto layers, round_weights(resolved, rounded, rounding));
+  Calibration* const of_rounding = of_distilled ? &*of_distilled : calibration;
+  if (!fits || of_distilled) {
+    rounded = pruned;
+    KERF_ASSIGN(layers, round_weights(resolved, rounded, of_rounding, rounding));
+  }
   phases.end("weights");
 
   InputRanges ranges;
   if (resolved.needs_ranges()) {
-    KERF_ASSIGN(ranges, of_distilled
-                            ? choose_ranges(resolved, pruned, kDistilled, *of_distilled)
-                            : choose_ranges(resolved, pruned, resolved.variant(), *calibration));
+    KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, of_distilled ? kDistilled : resolved.variant(),
+                                      *of_rounding));
   }
   phases.end("calibration");
 
   KERF_ASSIGN(out.graph, insert_qdq(rounded, layers, ranges.ranges, ranges.sign_scales));
   phases.end("qdq");
 
-  if (resolved.corrects_biases() && !of_distilled) {
-    KERF_TRY(correct_biases(model, keep, rounding, *calibration, out.graph));
+  if (resolved.corrects_biases() && !fits && !of_distilled) {
+    KERF_TRY(correct_changed(pruned, resolved.variant(), rounding, *calibration, out.graph));
     phases.end("recovery");
   }
   if (out.phase_ms.contains("recovery")) out.recovery_seconds = out.phase_ms["recovery"] / 1000;
-  report(model, resolved, out);
+  report(model, resolved, splits, out);
   // The hash of the source has a place of its own in the file, whatever it is.
   KERF_ASSIGN(const Graph standard, to_standard_onnx(out, export_metadata(plan, {})));
   out.storage_bytes = packed_size(standard);

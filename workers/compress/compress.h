@@ -37,10 +37,13 @@ struct CompressedModel {
       phase_ms;  ///< "prune", "weights", "calibration", "qdq", "recovery", "size".
 };
 
-/// Applies a plan: channels go, then single weights (and the biases make up for both, where the
-/// plan wants that), then weights are rounded, activation ranges chosen, Q/DQ pairs put in, and
-/// biases corrected for the rounding. Where the plan wants distillation, the pruned model is trained
-/// with the rounding in place before it is rounded for good; biases are corrected before that only.
+/// Applies a plan: ranges of channels are evened out, channels go, layers are factorized, then
+/// single weights go; recovery makes up for that in f32 and weights get their form (layer after
+/// layer where the plan reconstructs, and biases make up for the rounding where it wants that);
+/// activation ranges are chosen and Q/DQ pairs put in. Where the plan wants distillation, the pruned
+/// model is trained with the rounding in place before it is rounded for good.
+///
+/// A factorized layer is reported as its parts ("conv.1", "conv.2").
 ///
 /// What a layer's own entry asks for must be possible; what "*" or `global` ask for and a layer
 /// can't do leaves that layer as it is. With 8-bit activations `symmetric` is about these: integer
@@ -60,7 +63,7 @@ struct CompressedModel {
                                                Calibration* calibration,
                                                const Watch& watch = {});
 
-/// Whether the plan needs a Calibration: 8-bit activations on some layer, or a recovery.
+/// Whether the plan needs a Calibration: see ResolvedPlan::why_calibration().
 [[nodiscard]] bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan);
 
 }  // namespace kerf::compress

@@ -216,7 +216,9 @@ Result<Graph> insert_qdq(const Graph& source, const std::map<std::string, Quanti
     if (dynamic.contains(value)) add(make_dynamic(out, names, value), ranged);
     if (signs.contains(value)) {
       const auto scale = sign_scales.find(value);
-      if (scale == sign_scales.end()) return invalid_argument("no scale for the signs of '" + value + "'");
+      if (scale == sign_scales.end()) {
+        return invalid_argument("no scale for the signs of '" + value + "'");
+      }
       add(make_sign(out, names, value, scale->second), signed_values);
     }
     if (!quantized.contains(value)) return {};

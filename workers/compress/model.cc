@@ -4,6 +4,8 @@
 #include <cmath>
 #include <set>
 
+#include "workers/compress/activation_scores.h"
+#include "workers/compress/low_rank.h"
 #include "workers/engine/passes.h"
 
 namespace kerf::compress {
@@ -59,18 +61,40 @@ Result<void> check_finite(const std::string& layer, const std::string& what, con
   return {};
 }
 
+/// By the layer whose output a BatchNormalization reads, through nothing else.
+std::map<std::string, std::vector<double>> batch_norm_scales(const Graph& graph) {
+  std::map<std::string, std::vector<double>> out;
+  const graph::Links links(graph);
+  for (const Node& node : graph.nodes) {
+    if (node.op != "BatchNormalization" || !node.has_input(1)) continue;
+    const auto producer = links.producer.find(node.inputs[0]);
+    const Tensor* scale = graph.constant(node.inputs[1]);
+    if (producer == links.producer.end() || scale == nullptr || scale->dtype() != DType::kF32)
+      continue;
+    const Node& layer = graph.nodes[producer->second];
+    if (layer.op != "Conv" && layer.op != "ConvTranspose" && layer.op != "Gemm" && layer.op != "MatMul")
+      continue;
+    for (const float value : scale->as<float>())
+      out[layer.name].push_back(std::fabs(static_cast<double>(value)));
+  }
+  return out;
+}
+
 std::vector<Json> numbers(std::initializer_list<int> values) {
   return std::vector<Json>(values.begin(), values.end());
 }
 
-void add_choices(const Node& node, const Tensor& weights, bool quantized, LayerInfo& layer) {
+void add_choices(const Graph& graph, const Node& node, const Tensor& weights, bool quantized,
+                 LayerInfo& layer) {
   const bool matrix = node.op == "Gemm" || node.op == "MatMul";
   layer.weight_bits = numbers({32});
   layer.activation_bits = numbers({32});
+  layer.rank_forms.emplace();
   layer.codebook = false;
   if (quantized || weights.dtype() != DType::kF32) return;
   const bool plain = node.integer("transA", 0) == 0 && (!matrix || weights.rank() == 2);
   if (!plain) return;
+  layer.roundings = {"nearest"};
   if (node.op == "ConvTranspose") {
     // Its integers are turned back into f32 before it runs; one scale a channel has no axis where
     // there are groups.
@@ -82,15 +106,32 @@ void add_choices(const Node& node, const Tensor& weights, bool quantized, LayerI
     layer.weight_bits = numbers({32, 16, 8, 7, 6, 5, 4, 3, 2});
     layer.weight_bits.insert(layer.weight_bits.end(), {Json("ternary"), Json(1)});
     layer.activation_bits = numbers({32, 16, 8, 1});
+    layer.roundings.emplace_back("adaptive");
   }
   if (layer.weight_bits.size() > 1) {
     layer.granularities = {"channel", "tensor"};
     if (matrix) layer.granularities.emplace_back("group:N");
   }
   layer.codebook = true;
+  layer.rank_forms = rank_forms(graph, node);
   layer.prune_structures.emplace_back("unstructured");
+  layer.prune_scores = scores_for("unstructured");
+  if (node.op == "ConvTranspose") std::erase_if(layer.prune_scores, score_needs_data);
   const std::size_t input_axis = output_channel_axis(node) == 0 ? 1 : 0;
   if (weights.dim(input_axis) >= 4) layer.prune_structures.emplace_back("2:4");
+}
+
+/// The scores that channels of the layer's group take, beside those of its single weights.
+void add_channel_scores(const PreparedModel& model, LayerInfo& layer) {
+  std::string why;
+  for (const TiedGroup& group : model.channels.groups) {
+    if (group.name != layer.prune_group) continue;
+    for (const std::string& score : scores_for("channel")) {
+      const auto at = std::find(layer.prune_scores.begin(), layer.prune_scores.end(), score);
+      if (at == layer.prune_scores.end() && can_score(model, group.layers, score, why))
+        layer.prune_scores.push_back(score);
+    }
+  }
 }
 
 }  // namespace
@@ -101,6 +142,7 @@ Result<PreparedModel> prepare(Graph read) {
 
 Result<PreparedModel> prepare(Graph read, const engine::PassOptions& options) {
   PreparedModel out;
+  out.batch_norm_scales = batch_norm_scales(read);
   KERF_ASSIGN(out.graph, engine::simplify(std::move(read), options));
   absorb_gemm_factors(out.graph);
   out.graph.remove_dead();
@@ -138,11 +180,12 @@ Result<PreparedModel> prepare(Graph read, const engine::PassOptions& options) {
       layer.params += bias->elements();
       if (counted.insert(node.inputs[2]).second) info.params += bias->elements();
     }
-    add_choices(node, weights, quantized, layer);
+    add_choices(graph, node, weights, quantized, layer);
     if (const auto group = out.channels.group_of.find(node.name);
         group != out.channels.group_of.end()) {
       layer.prune_group = group->second;
       layer.prune_structures.insert(layer.prune_structures.begin(), "channel");
+      add_channel_scores(out, layer);
     } else if (const auto why = out.channels.stays.find(node.name);
                why != out.channels.stays.end()) {
       layer.channels_stay_because = why->second;

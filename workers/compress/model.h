@@ -1,5 +1,9 @@
 #pragma once
 
+#include <map>
+#include <string>
+#include <vector>
+
 #include "core/model_info.h"
 #include "core/result.h"
 #include "workers/compress/channel_groups.h"
@@ -17,6 +21,9 @@ struct PreparedModel {
   graph::Graph graph;      ///< Simplified, f32, shapes inferred; layers keep their node names.
   ModelInfo info;          ///< LayerInfo.kernel is empty: only a compiled executor knows it.
   ChannelGroups channels;  ///< Which output channels may go, and what goes with them.
+  /// |γ| of the BatchNormalization behind a layer, one a channel, as the file had it: folding
+  /// merges it into the weights.
+  std::map<std::string, std::vector<double>> batch_norm_scales;
 };
 
 /// Simplifies a graph that was read and describes its layers.

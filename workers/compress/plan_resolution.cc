@@ -1,8 +1,11 @@
 #include "workers/compress/plan_resolution.h"
 
 #include <algorithm>
+#include <stdexcept>
 
+#include "workers/compress/activation_scores.h"
 #include "workers/compress/represent_weights.h"
+#include "workers/compress/round_layer.h"
 
 namespace kerf::compress {
 namespace {
@@ -101,23 +104,26 @@ Result<void> check_weights(const std::string& name, const LayerPlan& layer, cons
   if (!layer.symmetric && is_signs(layer) && layer.activation_bits > 8) {
     return not_available(where(name, "symmetric"), "false for signs", "true");
   }
-  if (layer.rounding != "nearest") {
-    return not_available(where(name, "rounding"), quoted(layer.rounding), "\"nearest\"");
+  if (layer.rounding != "nearest" && (is_signs(layer) || layer.codebook.entries > 0)) {
+    return not_available(where(name, "rounding"),
+                         quoted(layer.rounding) +
+                             (is_signs(layer) ? " with signs" : " with a codebook"),
+                         "\"nearest\"");
   }
   return {};
 }
 
 Result<void> check_techniques(const std::string& name, const LayerPlan& layer, const Where& where) {
-  if (layer.rank.share < 1) {
-    return not_available(where(name, "rank"), canonical_text(Json(layer.rank.share)), "1");
-  }
   if (layer.codebook.entries > 0 && is_signs(layer)) {
     return not_available(where(name, "codebook"),
                          std::to_string(layer.codebook.entries) + " with signs", "no codebook");
   }
-  if (layer.prune.ratio > 0 && layer.prune.score != "l1" && layer.prune.score != "l2") {
-    return not_available(where(name, "prune") + ".score", quoted(layer.prune.score),
-                         "\"l1\", \"l2\"");
+  const auto& scores = scores_for(layer.prune.structure);
+  if (layer.prune.ratio > 0 &&
+      std::find(scores.begin(), scores.end(), layer.prune.score) == scores.end()) {
+    return invalid_argument(where(name, "prune") + ".score: " + quoted(layer.prune.score) +
+                            " doesn't score what structure " + quoted(layer.prune.structure) +
+                            " removes; expected " + list(std::vector<Json>(scores.begin(), scores.end())));
   }
   return {};
 }
@@ -171,18 +177,98 @@ Result<void> fit_to_layer(const LayerInfo& info, const CompressionPlan& plan, co
   return {};
 }
 
+bool offers(const std::vector<std::string>& choices, const std::string& value) {
+  return std::find(choices.begin(), choices.end(), value) != choices.end();
+}
+
+/// The same for rounding, rank and scores.
+Result<void> fit_techniques(const LayerInfo& info, const CompressionPlan& plan, const Where& where,
+                            LayerPlan& layer) {
+  const std::string what = "; layer '" + info.name + "' (" + info.op + ") ";
+  if (rounds_adaptively(layer) && !offers(info.roundings, layer.rounding)) {
+    if (plan.names_key(info.name, "rounding")) {
+      return invalid_argument(where(info.name, "rounding") + ": \"adaptive\"" + what +
+                              "is rounded to the nearest only");
+    }
+    layer.rounding = "nearest";
+  }
+  const std::vector<std::string> forms = info.rank_forms.value_or(std::vector<std::string>());
+  if (layer.rank.share < 1 && !offers(forms, layer.rank.form)) {
+    if (plan.names_key(info.name, "rank")) {
+      return invalid_argument(where(info.name, "rank") + ": form \"" + layer.rank.form + "\"" + what +
+                              (forms.empty()
+                                   ? "can't be factorized"
+                                   : "takes " + list(std::vector<Json>(forms.begin(), forms.end()))));
+    }
+    layer.rank.share = 1;
+  }
+  if (layer.prune.ratio > 0 && layer.prune.structure != "channel" &&
+      !offers(info.prune_scores, layer.prune.score)) {
+    if (plan.names_key(info.name, "prune")) {
+      return invalid_argument(where(info.name, "prune") + ".score: \"" + layer.prune.score + "\"" + what +
+                              "takes " + list(std::vector<Json>(info.prune_scores.begin(), info.prune_scores.end())));
+    }
+    layer.prune.ratio = 0;
+  }
+  return {};
+}
+
+/// Groups whose channels a score says nothing about: refused where a layer's own entry asks for it,
+/// else they keep their channels.
+Result<void> check_channel_scores(const PreparedModel& model, const CompressionPlan& plan,
+                                  const Where& where, std::map<std::string, ChannelPruning>& channels) {
+  for (const TiedGroup& group : model.channels.groups) {
+    const auto pruning = channels.find(group.name);
+    std::string why;
+    if (pruning == channels.end() || can_score(model, group.layers, pruning->second.score, why))
+      continue;
+    for (const std::string& layer : group.layers) {
+      if (!plan.names_key(layer, "prune")) continue;
+      return invalid_argument(where(layer, "prune") + ".score: \"" + pruning->second.score +
+                              "\" doesn't go with layer '" + layer + "': " + why);
+    }
+    channels.erase(pruning);
+  }
+  return {};
+}
+
 }  // namespace
+
+bool changes_weights(const LayerPlan& layer) {
+  return layer.weight_bits <= 16 || layer.codebook.entries > 0;
+}
+
+bool ResolvedPlan::any(bool (*wanted)(const LayerPlan&)) const {
+  return std::any_of(layers.begin(), layers.end(),
+                     [&](const auto& layer) { return wanted(layer.second); });
+}
 
 bool ResolvedPlan::prunes_single_weights(const LayerPlan& layer) const {
   return layer.prune.ratio > 0 && layer.prune.structure != "channel";
 }
 
+bool ResolvedPlan::factorizes(const LayerPlan& layer) const { return layer.rank.share < 1; }
+
 bool ResolvedPlan::needs_ranges() const {
-  return std::any_of(layers.begin(), layers.end(),
-                     [](const auto& layer) {
-                       return layer.second.runs_as_integers() &&
-                              layer.second.activation_range != "dynamic";
-                     });
+  return any([](const LayerPlan& layer) {
+    return layer.runs_as_integers() && layer.activation_range != "dynamic";
+  });
+}
+
+const LayerPlan& ResolvedPlan::at(const std::string& layer) const {
+  const auto found = std::find_if(layers.begin(), layers.end(),
+                                  [&](const auto& entry) { return entry.first == layer; });
+  if (found == layers.end()) throw std::out_of_range("the plan has no layer '" + layer + "'");
+  return found->second;
+}
+
+void ResolvedPlan::split(const std::string& layer, const std::vector<std::string>& parts) {
+  const auto found = std::find_if(layers.begin(), layers.end(),
+                                  [&](const auto& entry) { return entry.first == layer; });
+  if (found == layers.end()) throw std::out_of_range("the plan has no layer '" + layer + "'");
+  const LayerPlan plan = found->second;
+  auto at = layers.erase(found);
+  for (const std::string& part : parts) at = std::next(layers.insert(at, {part, plan}));
 }
 
 bool ResolvedPlan::prunes() const {
@@ -192,41 +278,96 @@ bool ResolvedPlan::prunes() const {
 }
 
 bool ResolvedPlan::corrects_biases() const {
-  return bias_correction &&
-         (prunes() || std::any_of(layers.begin(), layers.end(),
-                                  [](const auto& layer) {
-                                    return layer.second.weight_bits <= 8 ||
-                                           layer.second.codebook.entries > 0;
-                                  }));
+  return bias_correction && (prunes() || any([](const LayerPlan& layer) {
+                               return layer.weight_bits <= 8 || layer.rank.share < 1 ||
+                                      layer.codebook.entries > 0;
+                             }));
+}
+
+bool ResolvedPlan::reconstructs() const {
+  return std::find(recovery.begin(), recovery.end(), "reconstruct") != recovery.end() &&
+         (prunes() || any([](const LayerPlan& layer) {
+            return changes_weights(layer) || layer.rank.share < 1;
+          }));
 }
 
 bool ResolvedPlan::distills() const {
-  return distill && (prunes() || std::any_of(layers.begin(), layers.end(), [](const auto& layer) {
-           return layer.second.weight_bits < 32 || layer.second.codebook.entries > 0;
-         }));
+  return distill && (prunes() || any([](const LayerPlan& layer) {
+                       return layer.weight_bits < 32 || layer.codebook.entries > 0 || layer.rank.share < 1;
+                     }));
 }
 
-std::string ResolvedPlan::variant() const {
-  if (!prunes()) return {};
+std::string ResolvedPlan::why_calibration() const {
+  if (needs_ranges()) return "a plan with 8-bit activations";
+  if (any(compress::rounds_adaptively)) return "a plan with rounding \"adaptive\"";
+  if (any([](const LayerPlan& layer) { return layer.rank.share < 1 && layer.rank.data_aware; }))
+    return "a plan with a data-aware rank";
+  for (const auto& [group, pruning] : channels) {
+    if (score_needs_data(pruning.score)) return "a plan that prunes by \"" + pruning.score + "\"";
+  }
+  for (const auto& [name, layer] : layers) {
+    if (prunes_single_weights(layer) && score_needs_data(layer.prune.score))
+      return "a plan that prunes by \"" + layer.prune.score + "\"";
+  }
+  if (corrects_biases()) return "plan.global.recovery: \"bias_correction\"";
+  if (reconstructs()) return "plan.global.recovery: \"reconstruct\"";
+  if (distills()) return "plan.global.recovery: \"distill\"";
+  return {};
+}
+
+Json ResolvedPlan::structure(bool with_ranks) const {
   Json out = Json::object();
   for (const auto& [group, pruning] : channels) {
     out["channels"][group] = {pruning.ratio, pruning.score};
   }
   if (global_channels) out["global"] = *global_channels;
   for (const auto& [name, layer] : layers) {
+    if (!with_ranks || !factorizes(layer)) continue;
+    out["ranks"][name] = {layer.rank.share, layer.rank.form, layer.rank.data_aware};
+    // The bias of a factorized layer is corrected where that is wanted.
+    out["bias_correction"] = bias_correction;
+  }
+  if (equalize) out["equalize"] = true;
+  return out;
+}
+
+std::string ResolvedPlan::base_variant() const { return equalize ? "equalized" : ""; }
+
+std::string ResolvedPlan::channel_variant() const {
+  const bool cut = !channels.empty() || global_channels;
+  return cut ? "channels " + canonical_text(structure(false)) : base_variant();
+}
+
+std::string ResolvedPlan::structure_variant() const {
+  const bool split = any([](const LayerPlan& layer) { return layer.rank.share < 1; });
+  return split ? "structure " + canonical_text(structure(true)) : channel_variant();
+}
+
+std::string ResolvedPlan::variant() const {
+  const bool factorized = any([](const LayerPlan& layer) { return layer.rank.share < 1; });
+  if (!prunes() && !factorized && !reconstructs()) return base_variant();
+  Json out = structure(true);
+  for (const auto& [name, layer] : layers) {
     if (prunes_single_weights(layer)) {
-      out["weights"][name] = {layer.prune.structure, layer.prune.ratio};
+      out["weights"][name] = {layer.prune.structure, layer.prune.ratio, layer.prune.score};
+    }
+    // What comes after a layer is fitted to its rounded weights.
+    if (reconstructs() && changes_weights(layer)) {
+      out["rounded"][name] = {layer.weight_bits,      layer.activation_bits, layer.symmetric,
+                              layer.granularity,      layer.weight_range,    layer.rounding,
+                              layer.codebook.entries, layer.codebook.init};
     }
   }
-  out["bias_correction"] = bias_correction;
+  out["recovery"] = recovery;
   return canonical_text(out);
 }
 
 Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionPlan& plan) {
   KERF_TRY(check_names(model.info, plan));
-  if (plan.equalize()) return not_available("plan.global.equalize", "true", "false");
   ResolvedPlan out;
-  for (const std::string& step : plan.recovery()) {
+  out.equalize = plan.equalize();
+  out.recovery = plan.recovery();
+  for (const std::string& step : out.recovery) {
     if (out.distill) {
       return invalid_argument("plan.global.recovery: " + quoted(step) +
                               " after \"distill\"; expected \"distill\" last: it trains the rounded "
@@ -236,9 +377,9 @@ Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionP
       out.distill = plan.distill();
     } else if (step == "bias_correction") {
       out.bias_correction = true;
-    } else {
+    } else if (step != "reconstruct") {
       return not_available("plan.global.recovery", quoted(step),
-                           "\"none\", \"bias_correction\", \"distill\"");
+                           "\"none\", \"bias_correction\", \"reconstruct\", \"distill\"");
     }
   }
   const Where where(plan);
@@ -249,9 +390,12 @@ Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionP
     KERF_TRY(check_weights(info.name, layer, where));
     KERF_TRY(check_techniques(info.name, layer, where));
     KERF_TRY(fit_to_layer(info, plan, where, layer));
+    KERF_TRY(fit_techniques(info, plan, where, layer));
+    if (layer.rank.share < 1 && plan.names_key(info.name, "rank")) out.named_ranks.insert(info.name);
     out.layers.emplace_back(info.name, std::move(layer));
   }
   KERF_ASSIGN(out.channels, resolve_channel_pruning(model.channels, plan));
+  KERF_TRY(check_channel_scores(model, plan, where, out.channels));
   out.global_channels = plan.global_prune_ratio();
   return out;
 }

@@ -139,12 +139,20 @@ std::vector<double> channel_scores(const Graph& graph, const ChannelGroups& grou
 
 std::vector<bool> choose_channels(const Graph& graph, const ChannelGroups& groups,
                                   const std::map<std::string, ChannelPruning>& pruning) {
-  std::vector<bool> keep(static_cast<std::size_t>(groups.channel_count), true);
   std::map<std::string, std::vector<double>> scores;
   for (const auto& [group, spec] : pruning) {
     auto [entry, added] = scores.try_emplace(spec.score);
     if (added) entry->second = channel_scores(graph, groups, spec.score);
-    const std::vector<double>& score = entry->second;
+  }
+  return choose_channels(groups, pruning, scores);
+}
+
+std::vector<bool> choose_channels(const ChannelGroups& groups,
+                                  const std::map<std::string, ChannelPruning>& pruning,
+                                  const std::map<std::string, std::vector<double>>& scores) {
+  std::vector<bool> keep(static_cast<std::size_t>(groups.channel_count), true);
+  for (const auto& [group, spec] : pruning) {
+    const std::vector<double>& score = scores.at(spec.score);
     for (std::vector<std::int32_t> block : groups.blocks.at(group)) {
       std::stable_sort(block.begin(), block.end(), [&](std::int32_t a, std::int32_t b) {
         return score[static_cast<std::size_t>(a)] > score[static_cast<std::size_t>(b)];

@@ -14,7 +14,7 @@ namespace kerf::compress {
 /// How much of a group goes, and by which score.
 struct ChannelPruning {
   double ratio = 0;          ///< 0 ≤ ratio < 1.
-  std::string score = "l1";  ///< "l1" or "l2".
+  std::string score = "l1";  ///< "l1", "l2", or one of activation_scores.h.
 
   friend bool operator==(const ChannelPruning&, const ChannelPruning&) = default;
 };
@@ -49,6 +49,11 @@ struct ChannelPruning {
 [[nodiscard]] std::vector<bool> choose_channels(
     const graph::Graph& graph, const ChannelGroups& groups,
     const std::map<std::string, ChannelPruning>& pruning);
+
+/// The same by scores that are there already: those of every channel, by the score's name.
+[[nodiscard]] std::vector<bool> choose_channels(
+    const ChannelGroups& groups, const std::map<std::string, ChannelPruning>& pruning,
+    const std::map<std::string, std::vector<double>>& scores);
 
 /// Marks for removal the channels of the lowest score wherever they are, in all groups but
 /// `except`.

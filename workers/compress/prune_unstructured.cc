@@ -5,32 +5,68 @@
 #include <numeric>
 #include <vector>
 
+#include "workers/compress/layer_input.h"
+
 namespace kerf::compress {
 
 using graph::Tensor;
 
-Tensor prune_by_magnitude(const Tensor& weights, double ratio) {
-  Tensor out = weights;
-  const auto values = out.mutable_as<float>();
+namespace {
+
+std::vector<double> magnitudes(const Tensor& weights) {
+  std::vector<double> out;
+  out.reserve(static_cast<std::size_t>(weights.elements()));
+  for (const float value : weights.as<float>()) out.push_back(std::fabs(static_cast<double>(value)));
+  return out;
+}
+
+/// Zeroes the least important of some elements.
+void zero_least(std::vector<std::size_t>& places, std::span<const double> importance, double ratio,
+                std::span<float> values) {
   const auto count =
-      static_cast<std::size_t>(std::llround(ratio * static_cast<double>(values.size())));
-  if (count == 0) return out;
-  std::vector<std::uint32_t> order(values.size());
-  std::iota(order.begin(), order.end(), 0U);
-  const auto smaller = [&](std::uint32_t a, std::uint32_t b) {
-    const float x = std::fabs(values[a]);
-    const float y = std::fabs(values[b]);
-    return x != y ? x < y : a < b;
-  };
-  if (count < order.size()) {
-    std::nth_element(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(count), order.end(),
-                     smaller);
+      static_cast<std::size_t>(std::llround(ratio * static_cast<double>(places.size())));
+  if (count == 0) return;
+  if (count < places.size()) {
+    std::nth_element(places.begin(), places.begin() + static_cast<std::ptrdiff_t>(count),
+                     places.end(), [&](std::size_t a, std::size_t b) {
+                       return importance[a] != importance[b] ? importance[a] < importance[b] : a < b;
+                     });
   }
-  for (std::size_t i = 0; i < std::min(count, order.size()); ++i) values[order[i]] = 0.0F;
+  for (std::size_t i = 0; i < std::min(count, places.size()); ++i) values[places[i]] = 0.0F;
+}
+
+}  // namespace
+
+Tensor prune_least(const Tensor& weights, std::span<const double> importance, double ratio) {
+  Tensor out = weights;
+  std::vector<std::size_t> places(static_cast<std::size_t>(weights.elements()));
+  std::iota(places.begin(), places.end(), std::size_t{0});
+  zero_least(places, importance, ratio, out.mutable_as<float>());
+  return out;
+}
+
+Tensor prune_by_magnitude(const Tensor& weights, double ratio) {
+  return prune_least(weights, magnitudes(weights), ratio);
+}
+
+Tensor prune_least_by_row(const graph::Node& layer, const Tensor& weights,
+                          std::span<const double> importance, double ratio) {
+  Tensor out = weights;
+  const WeightPlace at(layer, weights.shape());
+  std::vector<std::size_t> places(at.columns);
+  for (std::size_t r = 0; r < at.rows; ++r) {
+    for (std::size_t c = 0; c < at.columns; ++c) places[c] = at(r, c);
+    zero_least(places, importance, ratio, out.mutable_as<float>());
+  }
   return out;
 }
 
 Tensor prune_n_of_m(const Tensor& weights, std::size_t axis, int n, int m) {
+  return prune_n_of_m(weights, magnitudes(weights), axis, n, m);
+}
+
+Tensor prune_n_of_m(const Tensor& weights, std::span<const double> importance, std::size_t axis,
+                    int n, int m) {
   Tensor out = weights;
   const auto values = out.mutable_as<float>();
   const auto length = static_cast<std::size_t>(weights.dim(axis));
@@ -46,7 +82,7 @@ Tensor prune_n_of_m(const Tensor& weights, std::size_t axis, int n, int m) {
         const std::size_t end = std::min(length, begin + static_cast<std::size_t>(m));
         for (std::size_t i = begin; i < end; ++i) group.push_back((o * length + i) * inner + k);
         std::stable_sort(group.begin(), group.end(), [&](std::size_t a, std::size_t b) {
-          return std::fabs(values[a]) > std::fabs(values[b]);
+          return importance[a] > importance[b];
         });
         for (std::size_t i = static_cast<std::size_t>(n); i < group.size(); ++i)
           values[group[i]] = 0.0F;

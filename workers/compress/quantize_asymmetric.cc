@@ -22,22 +22,23 @@ Grid grid_of(double low, double high, int bits) {
   const double steps = static_cast<double>((1 << bits) - 1);
   const double least = -static_cast<double>(1 << (bits - 1));
   out.scale = std::max(static_cast<float>((high - low) / steps), std::numeric_limits<float>::min());
-  out.zero = static_cast<int>(
-      std::clamp(std::nearbyint(least - low / static_cast<double>(out.scale)), least, least + steps));
+  const double zero = std::nearbyint(least - low / static_cast<double>(out.scale));
+  out.zero = static_cast<int>(std::clamp(zero, least, least + steps));
   return out;
 }
 
 int round_on(const Grid& grid, float weight, int bits) {
   const double least = -static_cast<double>(1 << (bits - 1));
-  const double q = std::nearbyint(static_cast<double>(weight) / static_cast<double>(grid.scale)) + grid.zero;
+  const double steps = static_cast<double>(weight) / static_cast<double>(grid.scale);
+  const double q = std::nearbyint(steps) + grid.zero;
   return static_cast<int>(std::clamp(q, least, least + static_cast<double>((1 << bits) - 1)));
 }
 
 double squared_error(const std::vector<float>& weights, const Grid& grid, int bits) {
   double sum = 0;
   for (const float weight : weights) {
-    const double back = static_cast<double>(round_on(grid, weight, bits) - grid.zero) * static_cast<double>(grid.scale);
-    const double error = static_cast<double>(weight) - back;
+    const auto steps = static_cast<double>(round_on(grid, weight, bits) - grid.zero);
+    const double error = static_cast<double>(weight) - steps * static_cast<double>(grid.scale);
     sum += error * error;
   }
   return sum;
@@ -83,7 +84,8 @@ double percentile_of(std::vector<float>& values, double p) {
   std::nth_element(values.begin(), nth, values.end());
   if (below + 1 >= values.size()) return *nth;
   const double above = *std::min_element(nth + 1, values.end());
-  return static_cast<double>(*nth) + (place - static_cast<double>(below)) * (above - static_cast<double>(*nth));
+  const auto at = static_cast<double>(*nth);
+  return at + (place - static_cast<double>(below)) * (above - at);
 }
 
 Ends ends_of(std::vector<float>& weights, const WeightQuantization& how) {
@@ -94,7 +96,8 @@ Ends ends_of(std::vector<float>& weights, const WeightQuantization& how) {
   }
   if (how.range == "minmax" || !(whole.high > whole.low)) return whole;
   if (how.range == "percentile") {
-    const Ends cut{std::min(0.0, percentile_of(weights, kTail)), std::max(0.0, percentile_of(weights, 100 - kTail))};
+    const Ends cut{std::min(0.0, percentile_of(weights, kTail)),
+                   std::max(0.0, percentile_of(weights, 100 - kTail))};
     return cut.high > cut.low ? cut : whole;
   }
   return least_error(weights, whole, how.bits);
@@ -114,7 +117,9 @@ Result<QuantizedWeights> quantize_asymmetric(const Tensor& weights, std::size_t 
   std::size_t inner = 1;
   if (how.per_channel && weights.rank() > 0) {
     channels = static_cast<std::size_t>(weights.dim(axis));
-    for (std::size_t i = axis + 1; i < weights.rank(); ++i) inner *= static_cast<std::size_t>(weights.dim(i));
+    for (std::size_t i = axis + 1; i < weights.rank(); ++i) {
+      inner *= static_cast<std::size_t>(weights.dim(i));
+    }
   }
   std::vector<std::vector<float>> parts(channels);
   for (std::size_t i = 0; i < source.size(); ++i) parts[i / inner % channels].push_back(source[i]);
@@ -124,7 +129,8 @@ Result<QuantizedWeights> quantize_asymmetric(const Tensor& weights, std::size_t 
   for (std::size_t c = 0; c < channels; ++c) {
     const Ends ends = ends_of(parts[c], how);
     if (ends.high - ends.low > static_cast<double>(std::numeric_limits<float>::max()) / 2) {
-      return invalid_argument("channel " + std::to_string(c) + ": its weights span more than a float holds");
+      return invalid_argument("channel " + std::to_string(c) +
+                              ": its weights span more than a float holds");
     }
     grids.push_back(grid_of(ends.low, ends.high, how.bits));
     out.scales.push_back(grids.back().scale);
@@ -132,7 +138,8 @@ Result<QuantizedWeights> quantize_asymmetric(const Tensor& weights, std::size_t 
   }
   const auto target = out.values.mutable_as<std::int8_t>();
   for (std::size_t i = 0; i < source.size(); ++i) {
-    target[i] = static_cast<std::int8_t>(round_on(grids[i / inner % channels], source[i], how.bits));
+    const Grid& grid = grids[i / inner % channels];
+    target[i] = static_cast<std::int8_t>(round_on(grid, source[i], how.bits));
   }
   return out;
 }

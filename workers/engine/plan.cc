@@ -56,6 +56,19 @@ void join(Plan& plan, std::vector<Life>& life, SlotId from, SlotId to) {
   whole.last = std::max(whole.last, part.last);
 }
 
+void drop_unread(Plan& plan) {
+  std::vector<int> readers(plan.slots.size(), 0);
+  for (const auto& step : plan.steps) {
+    for (const SlotId slot : step->reads) ++readers[static_cast<std::size_t>(plan.root(slot))];
+  }
+  std::erase_if(plan.steps, [&](const std::unique_ptr<Step>& step) {
+    return step->droppable && std::all_of(step->writes.begin(), step->writes.end(), [&](SlotId slot) {
+             const auto root = static_cast<std::size_t>(plan.root(slot));
+             return readers[root] == 0 && plan.slots[root].external_output < 0;
+           });
+  });
+}
+
 /// A copy whose source isn't read later vanishes; the step that wrote into the copy then works on
 /// the source's memory, which it must not read otherwise.
 void drop_copies(Plan& plan) {
@@ -82,6 +95,7 @@ void drop_copies(Plan& plan) {
 }  // namespace
 
 std::int64_t plan_memory(Plan& plan) {
+  drop_unread(plan);
   drop_copies(plan);
   std::vector<Life> life = lives(plan);
   for (std::size_t i = 0; i < plan.steps.size(); ++i) {

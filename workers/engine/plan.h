@@ -57,6 +57,8 @@ class Step {
   SlotId in_place = -1;
   /// A plain copy that vanishes where its output may lie where its input lay.
   bool elidable_copy = false;
+  /// Goes where nobody reads what it writes.
+  bool droppable = false;
 };
 
 /// What lowering makes of a graph.
@@ -75,7 +77,7 @@ struct Plan {
   }
 };
 
-/// Drops copies that aren't needed, lets outputs take over inputs that die, and gives every slot
+/// Drops steps and copies that aren't needed, lets outputs take over inputs that die, and gives every slot
 /// its offset. Slots that live at the same time don't overlap; offsets are multiples of 64.
 ///
 /// Returns the arena's size.

@@ -53,6 +53,26 @@ namespace {
 
 using Ints = std::vector<std::int64_t>;
 
+/// Of the second run, and that no step is a plain kernel's.
+void expect_no_allocation(const Builder& b, const Tensor& input) {
+  const auto simple = simplify(b.graph);
+  ASSERT_TRUE(simple.has_value());
+  auto executor = Executor::compile(*simple, {0, 1});
+  ASSERT_TRUE(executor.has_value()) << executor.error().message;
+  for (const StepInfo& step : (*executor)->steps()) EXPECT_NE(step.kernel, "kerf:reference") << step.op;
+  std::vector<Tensor> outputs;
+  std::vector<void*> to;
+  for (const graph::ValueInfo& output : (*executor)->outputs()) outputs.emplace_back(output.dtype, output.shape);
+  for (Tensor& output : outputs) to.push_back(output.mutable_raw());
+  const void* from[] = {input.raw()};
+  (*executor)->run(from, to);
+  counted = 0;
+  counting = true;
+  (*executor)->run(from, to);
+  counting = false;
+  EXPECT_EQ(counted, 0);
+}
+
 TEST(Run, AllocatesNothing) {
 #ifdef __SANITIZE_ADDRESS__
   GTEST_SKIP() << "AddressSanitizer's allocator can't be counted";
@@ -70,19 +90,36 @@ TEST(Run, AllocatesNothing) {
                                           b.node("AveragePool", {d}, {{"kernel_shape", Ints{2, 2}}, {"strides", Ints{2, 2}}})}, {{"axis", std::int64_t{1}}});
   const std::string gate = b.node("Mul", {e, b.node("HardSigmoid", {b.node("GlobalAveragePool", {e})})});
   b.output(b.node("Softmax", {b.node("Gemm", {b.node("Flatten", {gate}), b.constant(random.f32({1024, 4}))})}));
-  const auto simple = simplify(b.graph);
-  ASSERT_TRUE(simple.has_value());
-  auto executor = Executor::compile(*simple, {});
-  ASSERT_TRUE(executor.has_value()) << executor.error().message;
-  const Tensor input = random.f32({1, 3, 16, 16});
-  Tensor output(DType::kF32, {1, 4});
-  const void* from[] = {input.raw()};
-  void* to[] = {output.mutable_raw()};
-  (*executor)->run(from, to);
-  counting = true;
-  (*executor)->run(from, to);
-  counting = false;
-  EXPECT_EQ(counted, 0);
+  expect_no_allocation(b, random.f32({1, 3, 16, 16}));
+}
+
+TEST(Run, OfLightOperatorsAllocatesNothing) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "AddressSanitizer's allocator can't be counted";
+#endif
+  dl_iterate_phdr(find_library, nullptr);
+  Random random;
+  Builder b;
+  const std::string x = b.input({2, 6, 8, 8});
+  const auto list = [&](const Ints& values) { return b.constant(Tensor::s64({static_cast<std::int64_t>(values.size())}, values)); };
+  const std::string scale = b.constant(random.f32({6}));
+  std::string y = b.node("GroupNormalization", {x, scale, scale}, {{"num_groups", std::int64_t{3}}});
+  y = b.node("Resize", {y, "", b.constant(Tensor::f32({4}, {1, 1, 2, 1.5F}))}, {{"mode", std::string("linear")}});
+  y = b.node("LRN", {y}, {{"size", std::int64_t{3}}});
+  y = b.node("DepthToSpace", {b.node("Pad", {b.node("Tile", {y, list({1, 2, 1, 1})}), list({0, 0, 1, 1, 0, 0, 1, 1})}, {{"mode", std::string("reflect")}})}, {{"blocksize", std::int64_t{2}}});
+  y = b.node("Mish", {b.node("Pow", {y, b.constant(Tensor::scalar(2.0F))})});
+  const std::string rows = b.node("ReduceSum", {y, list({1, 3})}, {{"keepdims", std::int64_t{0}}});
+  const std::string extent = b.node("ReduceLogSumExp", {y, list({1, 2, 3})}, {{"keepdims", std::int64_t{0}}});
+  const std::string picked = b.node("Gather", {rows, b.node("ArgMax", {rows}, {{"axis", std::int64_t{1}}, {"keepdims", std::int64_t{0}}})}, {{"axis", std::int64_t{1}}});
+  const std::string above = b.node("Where", {b.node("Greater", {picked, extent}), picked, extent});
+  const std::string top = b.node("TopK", {b.node("CumSum", {rows, b.constant(Tensor::s64({}, {1}))}), list({3})}, {}, 2);
+  const std::string sequence = b.node("Unsqueeze", {rows, list({0})});
+  const std::int64_t width = 36;
+  b.node("GRU", {sequence, b.constant(random.f32({1, 12, width}, 0.1F)), b.constant(random.f32({1, 12, 4}, 0.1F))}, {{"hidden_size", std::int64_t{4}}}, 2);
+  b.output(b.graph.nodes.back().outputs[1]);
+  b.output(above);
+  b.output(top);
+  expect_no_allocation(b, random.f32({2, 6, 8, 8}));
 }
 
 }  // namespace

@@ -298,7 +298,7 @@ TEST(Quantize, TiesToEvenSaturationAndOddFormats) {
   expect_like_reference(b.graph, {Tensor::f32({1, 9}, {0.5F, 1.5F, 2.5F, -0.5F, -1.5F, 1e9F, -1e9F, 3.0F, -7.0F})}, 0.0F);
 }
 
-TEST(DynamicQuantization, IntegerProductsRunByTheReference) {
+TEST(DynamicQuantization, GivesWhatThePlainKernelsGive) {
   Random random;
   Builder b;
   const std::string x = b.input({3, 8});

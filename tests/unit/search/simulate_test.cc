@@ -157,11 +157,11 @@ TEST(Simulation, PrintsTrialsFrontAndHypervolume) {
 TEST(Simulation, ProfileIsShownAndChargedToTheBudget) {
   const Table it = table();
   const SamplerProblem problem = it.problem(1, true);
-  ASSERT_EQ(problem.profile.size(), 2U);
-  EXPECT_TRUE(std::isnan(problem.profile[0][0][0]));  // c, tied to a, has none
+  ASSERT_EQ(problem.profile.alone.size(), 2U);
+  EXPECT_TRUE(std::isnan(problem.profile.at(0, 0, 0)));  // c, tied to a, has none
   Json alone = document();
   alone.erase("ties");
-  EXPECT_EQ(table(alone).problem(1, true).profile[0][0], (std::vector<double>{0.4, 1}));
+  EXPECT_EQ(table(alone).problem(1, true).profile.alone[0][0], (std::vector<double>{0.4, 1}));
   const auto paid = simulate(it, {.sampler = "random", .trials = 4, .look = true});
   ASSERT_TRUE(paid.has_value());
   EXPECT_EQ(paid->trials.size(), 2U);  // 4 − 1.5

@@ -343,5 +343,30 @@ TEST(SearchSpace, SaysWhatItsDimensionsAre) {
             R"([{"layers":["fc"],"name":"fc.rank","ordered":true,"values":[{},{"rank":{"form":"svd","share":0.5}}]}])");
 }
 
+TEST(SearchSpace, RanksRoundingsAndScoresThatALayerCannotTakeAreLeftOut) {
+  ModelInfo info = model();
+  info.layers[2].rank_forms = {"svd", "spatial"};
+  info.layers[2].roundings = {"nearest"};
+  info.layers[2].prune_scores = {"l1", "taylor"};
+  const SearchSpace space = space_of(
+      R"({"layers": [{"match": "conv3", "weight_bits": [32, 4], "rounding": ["nearest", "adaptive"],
+          "rank": [1, {"share": 0.5, "form": "tucker"}, {"share": 0.4, "form": "spatial"}],
+          "prune": [{"structure": "channel", "ratio": 0.5, "score": "bn"},
+                    {"structure": "channel", "ratio": 0.5, "score": "wanda"},
+                    {"structure": "channel", "ratio": 0.5},
+                    {"structure": "channel", "ratio": 0.25, "score": "taylor"}]}]})",
+      info);
+  const std::string text = canonical_text(space.to_json());
+  for (const char* gone : {"tucker", "adaptive", "wanda", "\"bn\""})
+    EXPECT_EQ(text.find(gone), std::string::npos) << text;
+  for (const char* there : {"spatial", "nearest", "taylor"})
+    EXPECT_NE(text.find(there), std::string::npos) << text;
+  const auto refused = SearchSpace::build(
+      definition(R"({"layers": [{"match": "conv3", "rank": [{"share": 0.5, "form": "tucker"}]}]})"), info);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().message,
+              HasSubstr("choices of rank; it supports [\"svd\",\"spatial\"]"));
+}
+
 }  // namespace
 }  // namespace kerf::search

@@ -113,8 +113,8 @@ StreamPlan::StreamPlan(std::span<const std::uint8_t> bytes, std::uint8_t flip, b
   while (counts[first] == 0) ++first;
   std::size_t last = 255;
   while (counts[last] == 0) --last;
-  const auto symbols =
-      static_cast<std::size_t>(std::count_if(counts.begin(), counts.end(), [](auto c) { return c > 0; }));
+  const std::size_t symbols = counts.size() - static_cast<std::size_t>(std::count(
+                                                  counts.begin(), counts.end(), std::uint64_t{0}));
   if (symbols == 1 && constants) {
     form_ = Form::kConstant;
     base_ = static_cast<std::uint8_t>(first);

@@ -53,7 +53,8 @@ std::vector<int> tree_depths(const std::vector<Leaf>& leaves) {
 /// for two of the round before, and a leaf's code has a bit for each round that it is taken in.
 std::vector<int> limited_depths(const std::vector<Leaf>& leaves, int limit) {
   const std::size_t n = leaves.size();
-  std::vector<std::vector<bool>> is_leaf(static_cast<std::size_t>(limit), std::vector<bool>(n, true));
+  std::vector<std::vector<bool>> is_leaf(static_cast<std::size_t>(limit),
+                                         std::vector<bool>(n, true));
   std::vector<std::uint64_t> weights;
   for (const Leaf& leaf : leaves) weights.push_back(leaf.count);
   for (std::size_t round = 1; round < static_cast<std::size_t>(limit); ++round) {
@@ -73,8 +74,9 @@ std::vector<int> limited_depths(const std::vector<Leaf>& leaves, int limit) {
   std::vector<int> depth(n, 0);
   std::size_t taken = 2 * n - 2;
   for (std::size_t round = is_leaf.size(); round-- > 0;) {
-    const std::size_t own = static_cast<std::size_t>(
-        std::count(is_leaf[round].begin(), is_leaf[round].begin() + static_cast<std::ptrdiff_t>(taken), true));
+    const auto begin = is_leaf[round].begin();
+    const auto own = static_cast<std::size_t>(
+        std::count(begin, begin + static_cast<std::ptrdiff_t>(taken), true));
     for (std::size_t i = 0; i < own; ++i) ++depth[i];
     taken = 2 * (taken - own);
   }
@@ -110,7 +112,10 @@ std::pair<std::size_t, std::size_t> ends_of(const CodeLengths& lengths) {
 /// A code as it is written: its highest bit first in a stream whose low bits come first.
 std::uint16_t reversed(std::uint32_t code, int bits) {
   std::uint32_t out = 0;
-  for (int i = 0; i < bits; ++i) out |= ((code >> static_cast<unsigned>(i)) & 1U) << static_cast<unsigned>(bits - 1 - i);
+  for (int i = 0; i < bits; ++i) {
+    out = out << 1U | (code & 1U);
+    code >>= 1U;
+  }
   return static_cast<std::uint16_t>(out);
 }
 

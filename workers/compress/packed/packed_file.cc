@@ -36,13 +36,18 @@ std::size_t section_size(std::size_t payload) {
 
 /// The 32 bytes of "sha256:" and 64 hex digits; nullopt for any other text.
 std::optional<std::string> hash_bytes(const std::string& text) {
-  if (text.size() != kHashPrefix.size() + 2 * kHashBytes || !text.starts_with(kHashPrefix)) return {};
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+  if (text.size() != kHashPrefix.size() + 2 * kHashBytes || !text.starts_with(kHashPrefix)) {
+    return std::nullopt;
+  }
+  const auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+  };
   std::string out;
   for (std::size_t i = kHashPrefix.size(); i < text.size(); i += 2) {
     const int high = digit(text[i]);
     const int low = digit(text[i + 1]);
-    if (high < 0 || low < 0) return {};
+    if (high < 0 || low < 0) return std::nullopt;
     out.push_back(static_cast<char>(high * 16 + low));
   }
   return out;

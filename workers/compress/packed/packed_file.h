@@ -24,7 +24,8 @@ namespace kerf::compress {
 [[nodiscard]] std::int64_t packed_size(const graph::Graph& graph);
 
 /// Errors:   invalid_argument saying which section is damaged, or that the bytes are no packed model;
-///           unimplemented for a later version; resource_exhausted where they hold more than 2 GiB. Never reads past the bytes.
+///           unimplemented for a later version; resource_exhausted where they hold more than 2 GiB.
+///           Never reads past the bytes.
 /// Memory:   of a tensor at most 4 KiB and 256 times its section; of the graph at most 64 times its
 ///           text, which is at most 16 MiB.
 [[nodiscard]] Result<graph::Graph> unpack(std::string_view bytes);

@@ -68,7 +68,9 @@ std::vector<std::uint8_t> indices_of(std::span<const std::uint8_t> bytes, std::s
   for (std::size_t i = 0; i < values.size(); ++i) index[values[i]] = static_cast<std::uint8_t>(i);
   std::vector<std::uint8_t> out(bytes.size() / element);
   with_word(element, [&]<class Word>(Word) {
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] = index.find(word_at<Word>(bytes, i))->second;
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      out[i] = index.find(word_at<Word>(bytes, i))->second;
+    }
   });
   return out;
 }
@@ -177,7 +179,8 @@ TensorPlan::TensorPlan(const Tensor& tensor)
   plans_ = std::move(dense.plans);
 }
 
-void TensorPlan::try_sparse(std::span<const std::uint8_t> bytes, std::size_t zeros, Candidate& best) {
+void TensorPlan::try_sparse(std::span<const std::uint8_t> bytes, std::size_t zeros,
+                            Candidate& best) {
   others_ = bytes.size() / element_ - zeros;
   std::vector<std::uint8_t> others;
   split(bytes, element_, others_, gaps_, others);

@@ -54,7 +54,8 @@ class Finder {
       place = before_[from];
     }
     // A far place costs three bytes to name: what gains nothing is no match.
-    if (best.length < kShortest || (best.length == kShortest && best.distance >= 1U << 14U)) return {};
+    const bool far = best.distance >= std::size_t{1} << 14U;
+    if (best.length < kShortest || (best.length == kShortest && far)) return {};
     return best;
   }
 

@@ -15,8 +15,9 @@ namespace kerf::compress::packed {
 
 /// Shortens bytes that repeat themselves, as the names of a graph's values do.
 ///
-/// Form:     0 and the bytes as they are, or 1, the length, and three runs (byte_stream.h), each behind its length: literals; commands
-///           (literals to copy, then length of the repetition − 4, as varints); distances (varints).
+/// Form:     0 and the bytes as they are, or 1, the length, and three runs (byte_stream.h), each
+///           behind its length: literals; commands (literals to copy, then length of the repetition
+///           − 4, as varints); distances (varints).
 ///           A repetition of `length` bytes starts `distance` bytes back and may overlap itself.
 ///           The last command may have no distance: its repetition is none.
 /// Source:   Ziv and Lempel 1977, with Huffman codes for its parts.

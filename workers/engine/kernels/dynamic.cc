@@ -1,12 +1,12 @@
 #include "workers/engine/kernels/dynamic.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <vector>
 
 #include "workers/engine/kernels/parallel.h"
+#include "workers/engine/kernels/reduction.h"
 #include "workers/engine/kernels/vector.h"
 
 namespace kerf::engine {
@@ -19,23 +19,12 @@ struct Extent {
   float high = 0;
 };
 
-/// Smallest and largest with 0; independent lanes, so that the compiler can vectorise.
+/// Smallest and largest with 0.
 Extent extent_of(const float* x, std::size_t n) {
-  constexpr std::size_t kLanes = 16;
-  std::array<float, kLanes> low{};
-  std::array<float, kLanes> high{};
-  std::size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::size_t k = 0; k < kLanes; ++k) {
-      low[k] = x[i + k] < low[k] ? x[i + k] : low[k];
-      high[k] = x[i + k] > high[k] ? x[i + k] : high[k];
-    }
-  }
-  for (; i < n; ++i) {
-    low[0] = std::min(low[0], x[i]);
-    high[0] = std::max(high[0], x[i]);
-  }
-  return {*std::min_element(low.begin(), low.end()), *std::max_element(high.begin(), high.end())};
+  Extent out;
+  fold({Fold::kMinimum, 1, static_cast<std::int64_t>(n), 1, 1}, x, &out.low);
+  fold({Fold::kMaximum, 1, static_cast<std::int64_t>(n), 1, 1}, x, &out.high);
+  return {std::min(out.low, 0.0F), std::max(out.high, 0.0F)};
 }
 
 std::size_t parts_of(std::int64_t elements) {

@@ -185,6 +185,11 @@ class PointwiseStep final : public Step {
       case PointOp::kTanh: vector::hyperbolic_tangent(acc, n); break;
       case PointOp::kElu: vector::elu(acc, n, stage.alpha); break;
       case PointOp::kGelu: vector::gelu(acc, n); break;
+      case PointOp::kGeluTanh: vector::gelu_tanh(acc, n, 0, 0); break;
+      case PointOp::kMish: vector::mish(acc, n, 0, 0); break;
+      case PointOp::kSoftplus: vector::softplus(acc, n, 0, 0); break;
+      case PointOp::kSquare: vector::square(acc, n, 0, 0); break;
+      case PointOp::kBlock: stage.block(acc, n, stage.alpha, stage.beta); break;
       case PointOp::kFunction:
         for (std::size_t i = 0; i < n; ++i) acc[i] = stage.function(acc[i]);
         break;

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "workers/engine/kernels/functions.h"
 #include "workers/engine/plan.h"
 
 namespace kerf::engine {
@@ -19,7 +20,8 @@ enum class PointOp : std::uint8_t {
   kAdd, kSubtract, kSubtractFrom, kMultiply, kDivide, kDivideInto, kMaximum, kMinimum, kPRelu,
   // Without:
   kRelu, kClip, kLinear, kAbsolute, kSquareRoot, kHardSigmoid, kHardSwish, kExponential, kSigmoid,
-  kSwish, kTanh, kElu, kGelu,
+  kSwish, kTanh, kElu, kGelu, kGeluTanh, kMish, kSoftplus, kSquare,
+  kBlock,     ///< A loop over a block of its own.
   kFunction,  ///< One call an element.
 };
 
@@ -29,6 +31,7 @@ struct PointStage {
   float alpha = 0.0F;
   float beta = 0.0F;
   std::function<float(float)> function;
+  vector::BlockFunction block = nullptr;
 };
 
 struct PointOperand {

@@ -4,62 +4,13 @@
 #include <bit>
 #include <cmath>
 
-// One version an instruction set; the loader picks. Sanitizers run before the resolvers can, so
-// they get the plain version.
-#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define KERF_VECTORIZED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define KERF_VECTORIZED
-#endif
+#include "workers/engine/kernels/fast_math.h"
 
 namespace kerf::engine::vector {
 namespace {
 
-/// Rounds to the nearest integer, ties to even, for |x| < 2^22: the mantissa has no room for more.
-[[gnu::always_inline]] inline float round_even(float x) {
-  constexpr float kMagic = 12582912.0F;  // 1.5 * 2^23
-  return (x + kMagic) - kMagic;
-}
-
-/// exp within 2 units in the last place (Cephes' polynomial); saturates instead of overflowing.
-[[gnu::always_inline]] inline float fast_exp(float x) {
-  x = x < 88.3762626647949F ? x : 88.3762626647949F;
-  x = x > -87.3365478515625F ? x : -87.3365478515625F;
-  const float n = round_even(x * 1.44269504088896341F);
-  const float r = (x - n * 0.693359375F) - n * -2.12194440e-4F;
-  float p = 1.9875691500E-4F;
-  p = p * r + 1.3981999507E-3F;
-  p = p * r + 8.3334519073E-3F;
-  p = p * r + 4.1665795894E-2F;
-  p = p * r + 1.6666665459E-1F;
-  p = p * r + 5.0000001201E-1F;
-  p = p * r * r + r + 1.0F;
-  const auto power = std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
-  return p * power;
-}
-
-[[gnu::always_inline]] inline float fast_tanh(float x) {
-  const float a = x < 0 ? -x : x;
-  // Near zero the quotient cancels; the series is exact to float there.
-  const float s = x * x;
-  const float series = x * (1.0F + s * (-0.333333333F + s * (0.133333333F + s * -0.0539682540F)));
-  const float e = fast_exp(-2.0F * a);
-  const float quotient = (1.0F - e) / (1.0F + e);
-  const float large = x < 0 ? -quotient : quotient;
-  return a < 0.15F ? series : large;
-}
-
-/// erf within 1.5e-7 (Abramowitz and Stegun 7.1.26).
-[[gnu::always_inline]] inline float fast_erf(float x) {
-  const float a = x < 0 ? -x : x;
-  const float t = 1.0F / (1.0F + 0.3275911F * a);
-  const float p = t * (0.254829592F + t * (-0.284496736F + t * (1.421413741F + t * (-1.453152027F + t * 1.061405429F))));
-  const float y = 1.0F - p * fast_exp(-a * a);
-  return x < 0 ? -y : y;
-}
-
 /// Saturated before rounding, so that the rounding trick holds for every x.
-[[gnu::always_inline]] inline float saturated(float q, float low, float high) {
+KERF_INLINE float saturated(float q, float low, float high) {
   q = q > low ? q : low;
   return q < high ? q : high;
 }
@@ -71,7 +22,7 @@ constexpr float kDoubt = 0.5F - 6e-5F;
 constexpr std::size_t kPiece = 256;
 
 template <class T>
-[[gnu::always_inline]] inline void quantize(const float* from, std::size_t n, float scale, float zero, T* to, float low, float high) {
+KERF_INLINE void quantize(const float* from, std::size_t n, float scale, float zero, T* to, float low, float high) {
   const float inverse = 1.0F / scale;
   low -= zero;
   high -= zero;

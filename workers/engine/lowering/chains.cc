@@ -22,6 +22,26 @@ std::optional<float> scalar_constant(const Graph& graph, const std::string& valu
 
 PointStage plain(PointOp op, float alpha = 0.0F, float beta = 0.0F) { return {op, -1, alpha, beta, {}}; }
 
+PointStage block(vector::BlockFunction function, float alpha = 0.0F, float beta = 0.0F) {
+  return {PointOp::kBlock, -1, alpha, beta, {}, function};
+}
+
+/// The ops that have a loop of their own.
+std::optional<PointStage> block_stage(const Node& node) {
+  static const std::map<std::string, vector::BlockFunction, std::less<>> functions{
+      {"Erf", vector::error_function}, {"Log", vector::logarithm}, {"Softsign", vector::softsign},     {"Floor", vector::floor},
+      {"Ceil", vector::ceiling},       {"Round", vector::round},   {"Sign", vector::sign},             {"Reciprocal", vector::reciprocal},
+      {"Sin", vector::sine},           {"Cos", vector::cosine}};
+  const std::string& op = node.op;
+  if (const auto found = functions.find(op); found != functions.end()) return block(found->second);
+  if (op == "Selu") return block(vector::selu, node.real("alpha", 1.67326319F), node.real("gamma", 1.05070102F));
+  if (op == "Celu") return block(vector::celu, node.real("alpha", 1.0F));
+  if (op == "ThresholdedRelu") return block(vector::threshold, node.real("alpha", 1.0F));
+  if (op == "Shrink") return block(vector::shrink, node.real("bias", 0.0F), node.real("lambd", 0.5F));
+  if (op == "QuickGelu") return block(vector::quick_gelu, node.real("alpha", 1.702F));
+  return std::nullopt;
+}
+
 std::optional<PointStage> clip_stage(const Graph& graph, const Node& node) {
   float low = std::numeric_limits<float>::lowest();
   float high = std::numeric_limits<float>::max();
@@ -51,17 +71,19 @@ std::optional<PointStage> scalar_stage(const Graph& graph, const Node& node) {
   if (node.op == "Max") return plain(PointOp::kClip, c, std::numeric_limits<float>::max());
   if (node.op == "Min") return plain(PointOp::kClip, std::numeric_limits<float>::lowest(), c);
   if (node.op == "Div" && right) {
-    PointStage stage = plain(PointOp::kFunction);
     // A division stays one unless its reciprocal is exact.
     int exponent = 0;
     if (std::frexp(c, &exponent) == 0.5F) return plain(PointOp::kLinear, 1.0F / c, 0.0F);
-    stage.function = [c](float x) { return x / c; };
-    return stage;
+    return block(vector::divide_by, c);
   }
+  if (node.op == "Div" && c == 1.0F) return block(vector::reciprocal);
   if (node.op == "Pow" && right) {
+    if (c == 2.0F) return plain(PointOp::kSquare);
+    if (c == 3.0F) return block(vector::cube);
+    if (c == 0.5F) return plain(PointOp::kSquareRoot);
+    if (c == -1.0F) return block(vector::reciprocal);
     PointStage stage = plain(PointOp::kFunction);
-    if (c == 2.0F) stage.function = [](float x) { return x * x; };
-    else stage.function = [c](float x) { return static_cast<float>(std::pow(static_cast<double>(x), static_cast<double>(c))); };
+    stage.function = [c](float x) { return static_cast<float>(std::pow(static_cast<double>(x), static_cast<double>(c))); };
     return stage;
   }
   return std::nullopt;
@@ -148,7 +170,7 @@ class Finder {
     const graph::Shape* after = shape_of(graph_, node.outputs[0]);
     if (before == nullptr || after == nullptr || *before != *after) return false;
     if (auto stage = unary_stage(graph_, node)) {
-      if (layer && stage->op == PointOp::kFunction) return false;
+      if (layer && (stage->op == PointOp::kFunction || stage->op == PointOp::kBlock)) return false;
       chain.links.push_back({*stage, "", i});
       accept(chain, i);
       return true;
@@ -213,9 +235,13 @@ std::optional<PointStage> unary_stage(const Graph& graph, const Node& node) {
   if (op == "Tanh") return plain(PointOp::kTanh);
   if (op == "Elu") return plain(PointOp::kElu, node.real("alpha", 1.0F));
   if (op == "Gelu" && node.text("approximate", "none") == "none") return plain(PointOp::kGelu);
+  if (op == "Gelu") return plain(PointOp::kGeluTanh);
   if (op == "kerf_Swish") return plain(PointOp::kSwish);
+  if (op == "Mish") return plain(PointOp::kMish);
+  if (op == "Softplus") return plain(PointOp::kSoftplus);
   if (auto stage = scalar_stage(graph, node)) return stage;
   if (node.inputs.size() != 1) return std::nullopt;
+  if (auto stage = block_stage(node)) return stage;
   if (auto function = reference::scalar_function(node, {})) {
     PointStage stage = plain(PointOp::kFunction);
     stage.function = std::move(*function);

@@ -66,6 +66,10 @@ std::optional<std::pair<dnnl::algorithm, std::pair<float, float>>> eltwise(const
     case PointOp::kTanh: return made(A::eltwise_tanh, 0.0F, 0.0F);
     case PointOp::kElu: return made(A::eltwise_elu, stage.alpha, 0.0F);
     case PointOp::kGelu: return made(A::eltwise_gelu_erf, 0.0F, 0.0F);
+    case PointOp::kGeluTanh: return made(A::eltwise_gelu_tanh, 0.0F, 0.0F);
+    case PointOp::kMish: return made(A::eltwise_mish, 0.0F, 0.0F);
+    case PointOp::kSoftplus: return made(A::eltwise_soft_relu, 1.0F, 0.0F);
+    case PointOp::kSquare: return made(A::eltwise_square, 0.0F, 0.0F);
     default: return std::nullopt;
   }
 }

@@ -20,6 +20,8 @@ struct LayerOutcome {
 
 /// MatMul of two values.
 [[nodiscard]] Result<bool> lower_matmul(Values& values, const graph::Node& node);
+/// Gemm whose weights or whose form no layer takes: weights that aren't constant, transA.
+[[nodiscard]] Result<bool> lower_gemm(Values& values, const graph::Node& node);
 /// MaxPool, AveragePool, GlobalMaxPool. False for a form that no primitive has.
 [[nodiscard]] Result<bool> lower_pool(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_softmax(Values& values, const graph::Node& node);

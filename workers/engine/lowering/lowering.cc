@@ -2,13 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <stdexcept>
 
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/dynamic.h"
 #include "workers/engine/lowering/chains.h"
 #include "workers/engine/lowering/layers.h"
+#include "workers/engine/lowering/light.h"
+#include "workers/engine/lowering/pointwise_step.h"
+#include "workers/engine/lowering/reference_step.h"
 #include "workers/engine/lowering/shaping.h"
 #include "workers/engine/lowering/values.h"
 #include "workers/engine/reference/reference.h"
@@ -22,47 +24,6 @@ using graph::Shape;
 using graph::Tensor;
 
 namespace {
-
-/// Runs a node by its reference kernel. The one step that allocates while it runs.
-class ReferenceStep final : public Step {
- public:
-  ReferenceStep(Node node, std::vector<Tensor> inputs, std::vector<SlotId> input_slots, std::vector<SlotId> output_slots,
-                std::vector<std::pair<DType, Shape>> types)
-      : node_(std::move(node)), inputs_(std::move(inputs)), slots_(std::move(input_slots)), types_(std::move(types)) {
-    for (const SlotId slot : slots_) {
-      if (slot >= 0) reads.push_back(slot);
-    }
-    writes = std::move(output_slots);
-    info.kernel = "kerf:reference";
-  }
-
-  void run(Pointers pointers) override {
-    for (std::size_t i = 0; i < slots_.size(); ++i) {
-      if (slots_[i] >= 0 && inputs_[i].bytes() > 0) std::memcpy(inputs_[i].mutable_raw(), pointers[slots_[i]], inputs_[i].bytes());
-    }
-    const auto results = evaluate(node_, inputs_);
-    if (!results.has_value()) throw std::runtime_error(results.error().message);
-    std::size_t written = 0;
-    for (std::size_t i = 0; i < node_.outputs.size(); ++i) {
-      if (node_.outputs[i].empty()) continue;
-      const Tensor& result = results->at(i);
-      // The slot has the inferred shape; a kernel that disagrees must not write past it.
-      if (result.dtype() != types_[written].first || result.shape() != types_[written].second) {
-        throw std::runtime_error("node " + node_.label() + ": gives " + std::string(graph::to_string(result.dtype())) + " " +
-                                 graph::to_string(result.shape()) + ", inferred was " +
-                                 std::string(graph::to_string(types_[written].first)) + " " + graph::to_string(types_[written].second));
-      }
-      if (result.bytes() > 0) std::memcpy(pointers[writes[written]], result.raw(), result.bytes());
-      ++written;
-    }
-  }
-
- private:
-  Node node_;
-  std::vector<Tensor> inputs_;
-  std::vector<SlotId> slots_;
-  std::vector<std::pair<DType, Shape>> types_;  ///< Of the outputs that have names.
-};
 
 class Lowering {
  public:
@@ -132,7 +93,7 @@ class Lowering {
       reads = {from};
       writes = {to};
     }
-    void run(Pointers pointers) override { std::memcpy(pointers[writes[0]], pointers[reads[0]], bytes_); }
+    void run(Pointers pointers) override { std::copy_n(pointers[reads[0]], bytes_, pointers[writes[0]]); }
 
    private:
     std::size_t bytes_;
@@ -147,7 +108,7 @@ class Lowering {
   Result<void> lower_chain(const Chain& chain) {
     const Node& anchor = graph_.nodes[chain.anchor];
     if (!graph::is_layer(graph_, anchor)) {
-      Pending pending;
+      PendingPointwise pending;
       KERF_TRY(begin_pointwise(anchor, pending));
       return finish_pointwise(chain, 0, std::move(pending), graph_.nodes[chain.last].name);
     }
@@ -162,47 +123,33 @@ class Lowering {
         return {};
       }
     } else {
-      KERF_TRY(lower_reference(chain.anchor));
+      bool lowered = false;
+      if (anchor.op == "Gemm") {
+        KERF_ASSIGN(lowered, lower_gemm(values_, anchor));
+      }
+      if (!lowered) {
+        KERF_TRY(lower_reference(chain.anchor));
+      }
       if (chain.last == chain.anchor) return {};
       KERF_ASSIGN(rep, values_.first(anchor.outputs[0]));
     }
-    Pending pending;
+    PendingPointwise pending;
     pending.shape = values_.dims(rep);
     pending.operands.push_back({rep, pending.shape});
     return finish_pointwise(chain, links, std::move(pending), graph_.nodes[chain.last].name);
   }
 
-  /// A pointwise step under construction.
-  struct Pending {
-    struct Operand {
-      Rep rep;
-      Shape shape;
-    };
-    Shape shape;
-    std::vector<Operand> operands;
-    std::vector<PointStage> stages;
-    std::vector<std::string> names;  ///< Of the operands; "" for one that no value is.
-  };
-
-  Result<void> add_operand(Pending& pending, const std::string& value) {
-    KERF_ASSIGN(const Rep rep, values_.first(value));
-    pending.names.resize(pending.operands.size());
-    pending.operands.push_back({rep, values_.dims(rep)});
-    pending.names.push_back(value);
-    return {};
-  }
-
-  Result<void> begin_pointwise(const Node& node, Pending& pending) {
+  Result<void> begin_pointwise(const Node& node, PendingPointwise& pending) {
     pending.shape = values_.info(node.outputs[0]).shape;
     if (const auto stage = unary_stage(graph_, node)) {
       // Of two inputs the one that isn't the scalar is the data.
       const bool second = node.inputs.size() == 2 && node.op != "Clip" && graph_.constant(node.inputs[0]) != nullptr;
-      KERF_TRY(add_operand(pending, node.inputs[second ? 1 : 0]));
+      KERF_TRY(add_operand(values_, pending, node.inputs[second ? 1 : 0]));
       pending.stages.push_back(*stage);
       return {};
     }
-    KERF_TRY(add_operand(pending, node.inputs[0]));
-    KERF_TRY(add_operand(pending, node.inputs[1]));
+    KERF_TRY(add_operand(values_, pending, node.inputs[0]));
+    KERF_TRY(add_operand(values_, pending, node.inputs[1]));
     PointStage stage;
     stage.op = *binary_op(node, false);
     stage.operand = 1;
@@ -210,11 +157,11 @@ class Lowering {
     return {};
   }
 
-  Result<void> finish_pointwise(const Chain& chain, std::size_t first_link, Pending pending, const std::string& name) {
+  Result<void> finish_pointwise(const Chain& chain, std::size_t first_link, PendingPointwise pending, const std::string& name) {
     for (std::size_t i = first_link; i < chain.links.size(); ++i) {
       PointStage stage = chain.links[i].stage;
       if (!chain.links[i].other.empty()) {
-        KERF_TRY(add_operand(pending, chain.links[i].other));
+        KERF_TRY(add_operand(values_, pending, chain.links[i].other));
         stage.operand = static_cast<int>(pending.operands.size() - 1);
       }
       pending.stages.push_back(std::move(stage));
@@ -226,88 +173,9 @@ class Lowering {
                std::any_of(pending.operands.begin(), pending.operands.end(), [](const auto& o) { return o.rep.numeric.dtype == DType::kBF16; })) {
       numeric.dtype = DType::kBF16;
     }
-    KERF_ASSIGN(const Rep rep, emit_pointwise(pending, numeric, name, graph_.nodes[chain.anchor].op));
+    KERF_ASSIGN(const Rep rep, emit_pointwise(values_, pending, numeric, name, graph_.nodes[chain.anchor].op));
     give(chain, rep);
     return {};
-  }
-
-  Result<Rep> emit_pointwise(Pending& pending, const Numeric& numeric, const std::string& name, const std::string& op) {
-    pending.names.resize(pending.operands.size());
-    const std::int64_t elements = *graph::element_count(pending.shape);
-    // The layout of the first operand that has the whole shape and a layout of its own.
-    Rep out;
-    out.numeric = numeric;
-    std::size_t whole = 0;
-    for (Pending::Operand& operand : pending.operands) {
-      if (operand.shape == pending.shape && !is_constant(operand.rep)) ++whole;
-      if (operand.shape == pending.shape && operand.rep.layout == Layout::kChannelsLast && !layouts_coincide(operand.shape)) {
-        out.layout = Layout::kChannelsLast;
-      }
-    }
-    const bool alone = pending.operands.size() == 1 ||
-                       (whole == 1 && std::all_of(pending.operands.begin() + 1, pending.operands.end(), [](const auto& o) {
-                          return graph::element_count(o.shape) == 1;
-                        }));
-    if (alone && pending.operands[0].shape == pending.shape) {
-      out.folded = pending.operands[0].rep.folded;
-      out.layout = pending.operands[0].rep.layout;
-    }
-    out.slot = values_.new_slot(numeric.dtype, pending.shape, out.layout);
-    Pointwise pointwise;
-    pointwise.output = out.slot;
-    pointwise.output_numeric = numeric;
-    pointwise.threads = values_.threads();
-    const std::vector<std::size_t> order = memory_order(pending.shape.size(), out.layout);
-    for (const std::size_t axis : order) pointwise.dims.push_back(pending.shape[axis]);
-    for (std::size_t k = 0; k < pending.operands.size(); ++k) {
-      Pending::Operand& operand = pending.operands[k];
-      const bool linear = alone && k == 0 && operand.shape == pending.shape;
-      if (!linear && operand.rep.numeric.dtype != DType::kF32 && operand.rep.numeric.dtype != DType::kBF16 &&
-          operand.rep.numeric.dtype != DType::kU8 && operand.rep.numeric.dtype != DType::kS8) {
-        return Error{ErrorCode::kUnimplemented, "node '" + name + "': operand of type " + std::string(graph::to_string(operand.rep.numeric.dtype))};
-      }
-      if (!linear) {
-        if (!operand.rep.folded.empty()) operand.rep = values_.in_layout(pending.names[k], operand.rep, Layout::kPlain, !pending.names[k].empty());
-        if (operand.shape == pending.shape) operand.rep = values_.in_layout(pending.names[k], operand.rep, out.layout, !pending.names[k].empty());
-      }
-      const Shape own = layout_strides(operand.shape, operand.rep.layout);
-      Shape aligned(pending.shape.size(), 0);
-      for (std::size_t axis = 0; axis < operand.shape.size(); ++axis) {
-        aligned[pending.shape.size() - operand.shape.size() + axis] = operand.shape[axis] == 1 ? 0 : own[axis];
-      }
-      Shape strides;
-      for (const std::size_t axis : order) strides.push_back(aligned[axis]);
-      pointwise.operands.push_back({operand.rep.slot, operand.rep.numeric, std::move(strides)});
-    }
-    pointwise.stages = std::move(pending.stages);
-    const auto is_byte = [](const Numeric& n) { return n.dtype == DType::kU8 || n.dtype == DType::kS8; };
-    if (pointwise.operands.size() == 1 && is_byte(numeric) && is_byte(pointwise.operands[0].numeric)) {
-      values_.emit(make_lookup(pointwise.operands[0].slot, out.slot, elements, table_of(pointwise), values_.threads()), name, op, executes_as(numeric));
-      return out;
-    }
-    Numeric shown = numeric;
-    if (is_byte(numeric) && !std::all_of(pointwise.operands.begin(), pointwise.operands.end(), [&](const auto& o) { return is_byte(o.numeric); })) {
-      shown.dtype = DType::kF32;
-    }
-    values_.emit(make_pointwise(std::move(pointwise)), name, op, executes_as(shown));
-    return out;
-  }
-
-  static std::vector<std::uint8_t> table_of(Pointwise pointwise) {
-    std::vector<std::uint8_t> bytes(256);
-    for (std::size_t i = 0; i < 256; ++i) bytes[i] = static_cast<std::uint8_t>(i);
-    std::vector<std::uint8_t> table(256);
-    pointwise.dims = {256};
-    pointwise.operands[0].slot = 0;
-    pointwise.operands[0].strides = {1};
-    pointwise.output = 1;
-    std::byte* pointers[2] = {reinterpret_cast<std::byte*>(bytes.data()), reinterpret_cast<std::byte*>(table.data())};
-    make_pointwise(std::move(pointwise))->run(pointers);
-    return table;
-  }
-
-  [[nodiscard]] bool is_constant(const Rep& rep) const {
-    return plan_.slots[static_cast<std::size_t>(plan_.root(rep.slot))].constant != nullptr;
   }
 
   Result<void> lower_node(std::size_t i) {
@@ -334,13 +202,49 @@ class Lowering {
       KERF_ASSIGN(lowered, lower_softmax(values_, node));
     } else if (op == "MatMul") {
       KERF_ASSIGN(lowered, lower_matmul(values_, node));
+    } else if (op == "Gemm") {
+      KERF_ASSIGN(lowered, lower_gemm(values_, node));
     } else if (op == "BatchNormalization") {
       KERF_ASSIGN(lowered, lower_batch_norm(node));
     } else {
       KERF_ASSIGN(lowered, lower_shaping(values_, node));
     }
+    if (!lowered) {
+      KERF_ASSIGN(lowered, lower_light(values_, node));
+    }
+    if (!lowered && (op == "Max" || op == "Min" || op == "Sum" || op == "Mean")) {
+      KERF_ASSIGN(lowered, lower_variadic(node));
+    }
     if (lowered) return {};
     return lower_reference(i);
+  }
+
+  /// Max, Min, Sum and Mean of any number of floats: one pass over all of them.
+  Result<bool> lower_variadic(const Node& node) {
+    const bool mean = node.op == "Mean";
+    const auto op = mean ? PointOp::kAdd : binary_op(node, false);
+    if (!op || node.op == "PRelu" || node.inputs.size() > 16 || values_.info(node.outputs[0]).dtype != DType::kF32) return false;
+    PendingPointwise pending;
+    pending.shape = values_.info(node.outputs[0]).shape;
+    if (graph::element_count(pending.shape).value_or(0) == 0) return false;
+    for (std::size_t k = 0; k < node.inputs.size(); ++k) {
+      if (values_.info(node.inputs[k]).dtype != DType::kF32) return false;
+      KERF_TRY(add_operand(values_, pending, node.inputs[k]));
+      PointStage stage;
+      stage.op = *op;
+      stage.operand = static_cast<int>(k);
+      if (k > 0) pending.stages.push_back(stage);
+    }
+    if (mean) {
+      PointStage stage;
+      stage.op = PointOp::kBlock;
+      stage.block = vector::divide_by;
+      stage.alpha = static_cast<float>(node.inputs.size());
+      pending.stages.push_back(stage);
+    }
+    KERF_ASSIGN(const Rep rep, emit_pointwise(values_, pending, Numeric{}, node.name, node.op));
+    values_.set(node.outputs[0], rep);
+    return true;
   }
 
   Result<void> lower_dequantize(std::size_t i) {
@@ -487,9 +391,9 @@ class Lowering {
       factor.push_back(static_cast<float>(f));
       shift.push_back(static_cast<float>(p(1) - p(2) * f));
     }
-    Pending pending;
+    PendingPointwise pending;
     pending.shape = info.shape;
-    KERF_TRY(add_operand(pending, node.inputs[0]));
+    KERF_TRY(add_operand(values_, pending, node.inputs[0]));
     Shape per_channel(info.shape.size() - 1, 1);
     per_channel[0] = info.shape[1];
     for (const auto& [op, numbers] : {std::pair(PointOp::kMultiply, &factor), std::pair(PointOp::kAdd, &shift)}) {
@@ -503,7 +407,7 @@ class Lowering {
     }
     Numeric numeric;
     if (pending.operands[0].rep.numeric.dtype == DType::kBF16 && takes_bf16(node.outputs[0])) numeric.dtype = DType::kBF16;
-    KERF_ASSIGN(const Rep rep, emit_pointwise(pending, numeric, node.name, node.op));
+    KERF_ASSIGN(const Rep rep, emit_pointwise(values_, pending, numeric, node.name, node.op));
     values_.set(node.outputs[0], rep);
     return true;
   }
@@ -560,7 +464,7 @@ class Lowering {
       values_.set(output, rep);
     }
     const bool layer = graph::is_layer(graph_, node);
-    auto step = std::make_unique<ReferenceStep>(node, std::move(inputs), std::move(slots), std::move(outputs), std::move(types));
+    auto step = make_reference_step(node, std::move(inputs), std::move(slots), std::move(outputs), std::move(types));
     step->info.is_layer = layer;
     values_.emit(std::move(step), node.name, node.op, "f32 (reference)");
     return {};

@@ -4,6 +4,7 @@
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/primitive.h"
 #include "workers/engine/lowering/layers.h"
+#include "workers/engine/lowering/light.h"
 
 namespace kerf::engine {
 
@@ -34,6 +35,8 @@ std::unique_ptr<PrimitiveStep> unary_step(SlotId from, SlotId to, const dnnl::me
 }  // namespace
 
 Result<bool> lower_pool(Values& values, const Node& node) {
+  KERF_ASSIGN(const bool ours, lower_image_pool(values, node));
+  if (ours) return true;
   const graph::ValueInfo& info = values.info(node.inputs[0]);
   if (node.outputs.size() != 1 || info.shape.size() < 3 || info.shape.size() > 5) return false;
   Node described = node;
@@ -120,6 +123,61 @@ Result<bool> lower_matmul(Values& values, const Node& node) {
     step->add(DNNL_ARG_SRC, source, a.slot, false);
     step->add(DNNL_ARG_WEIGHTS, weights, b.slot, false);
     step->add(DNNL_ARG_DST, target, out.slot, true);
+    values.emit(std::move(step), node.name, node.op, "f32");
+    values.set(node.outputs[0], out);
+    return true;
+  } catch (const dnnl::error&) {
+    return false;
+  }
+}
+
+Result<bool> lower_gemm(Values& values, const Node& node) {
+  const Shape left = values.info(node.inputs[0]).shape;
+  const Shape right = values.info(node.inputs[1]).shape;
+  const Shape shape = values.info(node.outputs[0]).shape;
+  if (values.info(node.outputs[0]).dtype != DType::kF32 || left.size() != 2 || right.size() != 2 || !values.known(node.inputs[1])) return false;
+  if (graph::element_count(left).value_or(0) == 0 || graph::element_count(shape).value_or(0) == 0) return false;
+  const float beta = node.real("beta", 1.0F);
+  const bool has_bias = node.has_input(2) && beta != 0.0F;
+  KERF_ASSIGN(const Rep a, values.as(node.inputs[0], DType::kF32, Layout::kPlain));
+  KERF_ASSIGN(const Rep b, values.as(node.inputs[1], DType::kF32, Layout::kPlain));
+  // A transposed matrix is the same memory with its strides exchanged.
+  const auto matrix = [](const Shape& dims, bool transposed) {
+    const dnnl::memory::dims seen = transposed ? dnnl::memory::dims{dims[1], dims[0]} : dnnl::memory::dims{dims[0], dims[1]};
+    return dnnl::memory::desc(seen, dnnl::memory::data_type::f32, transposed ? dnnl::memory::dims{1, dims[1]} : dnnl::memory::dims{dims[1], 1});
+  };
+  const auto source = matrix(left, node.integer("transA", 0) != 0);
+  const auto weights = matrix(right, node.integer("transB", 0) != 0);
+  const auto target = dnnl_desc(shape, DType::kF32, Layout::kPlain);
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::post_ops posts;
+  // beta * (alpha / beta * product + C)
+  const float alpha = node.real("alpha", 1.0F) / (has_bias ? beta : 1.0F);
+  if (alpha != 1.0F) posts.append_eltwise(dnnl::algorithm::eltwise_linear, alpha, 0.0F);
+  dnnl::memory::desc bias;
+  Rep c;
+  int bias_index = 0;
+  if (has_bias) {
+    KERF_ASSIGN(c, values.as(node.inputs[2], DType::kF32, Layout::kPlain));
+    Shape dims = values.dims(c);
+    dims.insert(dims.begin(), 2 - std::min<std::size_t>(dims.size(), 2), 1);
+    bias = dnnl_desc(dims, DType::kF32, Layout::kPlain);
+    bias_index = posts.len();
+    posts.append_binary(dnnl::algorithm::binary_add, bias);
+    if (beta != 1.0F) posts.append_eltwise(dnnl::algorithm::eltwise_linear, beta, 0.0F);
+  }
+  attributes.set_post_ops(posts);
+  try {
+    const dnnl::matmul::primitive_desc descriptor(cpu_engine(), source, weights, target, attributes);
+    auto step = std::make_unique<PrimitiveStep>(dnnl::matmul(descriptor), descriptor.impl_info_str(), descriptor.scratchpad_desc());
+    Rep out;
+    out.slot = values.new_slot(DType::kF32, shape, Layout::kPlain);
+    step->add(DNNL_ARG_SRC, source, a.slot, false);
+    step->add(DNNL_ARG_WEIGHTS, weights, b.slot, false);
+    if (has_bias) step->add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(bias_index) | DNNL_ARG_SRC_1, bias, c.slot, false);
+    step->add(DNNL_ARG_DST, target, out.slot, true);
+    step->info.is_layer = graph::is_layer(values.graph(), node);
     values.emit(std::move(step), node.name, node.op, "f32");
     values.set(node.outputs[0], out);
     return true;

@@ -6,6 +6,8 @@
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/copy.h"
 #include "workers/engine/kernels/dynamic.h"
+#include "workers/engine/kernels/interleave.h"
+#include "workers/engine/kernels/step.h"
 
 namespace kerf::engine {
 
@@ -147,6 +149,10 @@ Rep Values::in_layout(const std::string& value, const Rep& rep, Layout layout, b
   out.folded.clear();
   out.layout = layout;
   out.slot = new_slot(rep.numeric.dtype, shape, layout);
+  if (layout == Layout::kChannelsLast && round_into_channels_last(value, rep, out.slot)) {
+    if (keep) set(value, out);
+    return out;
+  }
   StridedCopy copy;
   const Shape from = layout_strides(walked, from_layout);
   const Shape to = layout_strides(walked, layout);
@@ -211,10 +217,31 @@ Rep Values::converted(const std::string& value, const Rep& from, const Numeric& 
     emit(make_lookup(from.slot, out.slot, elements, std::move(results), threads_), value, "requantize", executes_as(numeric));
   } else {
     const char* op = is_byte(numeric.dtype) ? "quantize" : is_byte(from.numeric.dtype) ? "dequantize" : "convert";
-    emit(make_pointwise(std::move(pointwise)), value, op, executes_as(numeric));
+    Step& step = emit(make_pointwise(std::move(pointwise)), value, op, executes_as(numeric));
+    if (is_byte(numeric.dtype) && from.numeric.dtype == DType::kF32 && from.layout == Layout::kPlain && from.folded.empty()) {
+      rounded_from_[out.slot] = {from.slot, numeric};
+      step.droppable = true;
+    }
   }
   if (keep) set(value, out);
   return out;
+}
+
+bool Values::round_into_channels_last(const std::string& value, const Rep& rep, SlotId to) {
+  const auto found = rounded_from_.find(rep.slot);
+  const Shape& shape = dims(rep);
+  if (found == rounded_from_.end() || shape.size() < 3 || shape[1] < 2 || shape[1] > 4 || !rep.folded.empty()) return false;
+  // The numbers with which it was rounded; the graph may by now speak of the integers themselves.
+  const Numeric numeric = found->second.second;
+  Images images{shape[0], shape[1], 1, threads_};
+  for (std::size_t i = 2; i < shape.size(); ++i) images.pixels *= shape[i];
+  const auto made = [&]<class T>(T) {
+    return make_call("kerf:quantize_pixels", {found->second.first}, {to}, [=, from = found->second.first](Pointers pointers, std::byte*) {
+      quantize_images(images, at<const float>(pointers, from), numeric.scale, static_cast<float>(numeric.zero), at<T>(pointers, to));
+    });
+  };
+  emit(numeric.dtype == DType::kU8 ? made(std::uint8_t{}) : made(std::int8_t{}), value, "quantize", executes_as(numeric));
+  return true;
 }
 
 Result<Rep> Values::as(const std::string& value, DType dtype, std::optional<Layout> layout) {

@@ -72,11 +72,16 @@ class Values {
 
  private:
   Rep converted(const std::string& value, const Rep& from, const Numeric& numeric, bool keep);
+  /// A rep that was rounded from floats of few channels, made again in channels-last order from the
+  /// floats themselves: one step instead of two. False where it isn't one.
+  bool round_into_channels_last(const std::string& value, const Rep& rep, SlotId to);
 
   const graph::Graph& graph_;
   Plan& plan_;
   int threads_;
   std::map<std::string, std::vector<Rep>> reps_;
+  /// Slots of bytes: the plain floats that they were rounded from, and how.
+  std::map<SlotId, std::pair<SlotId, Numeric>> rounded_from_;
   std::map<std::string, DynamicRep> dynamic_;
   mutable std::map<std::string, graph::ValueInfo> constant_infos_;  ///< Of constants that nodes read as data.
 };

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "workers/engine/geometry.h"
-#include "workers/engine/reference/kernels.h"
+#include "workers/engine/reference/resize.h"
 
 namespace kerf::engine::reference {
 namespace {
@@ -83,18 +83,17 @@ std::vector<std::pair<std::int64_t, double>> taps_of(const Settings& s, const Ax
   return taps;
 }
 
-Tensor along_axis(const Tensor& x, std::size_t at, const Axis& axis, const Settings& settings) {
+Tensor along_axis(const Tensor& x, const ResizedAxis& axis, bool copies, double extrapolation) {
   Shape shape = x.shape();
-  shape[at] = axis.out;
+  shape[axis.axis] = axis.out;
   Tensor out(x.dtype(), shape);
-  const std::int64_t inner = row_major_strides(x.shape())[at];
+  const std::int64_t inner = row_major_strides(x.shape())[axis.axis];
   const std::int64_t outer = axis.in == 0 || inner == 0 ? 0 : x.elements() / inner / axis.in;
-  const bool copies = settings.mode == "nearest";
   dispatch(x.dtype(), [&]<class T>(T) {
     const auto from = x.as<T>();
     const auto to = out.mutable_as<T>();
     for (std::int64_t i = 0; outer > 0 && i < axis.out; ++i) {
-      const auto taps = taps_of(settings, axis, i);
+      const auto& taps = axis.taps[static_cast<std::size_t>(i)];
       for (std::int64_t o = 0; o < outer; ++o) {
         for (std::int64_t k = 0; k < inner; ++k) {
           const auto source = [&](std::int64_t p) {
@@ -102,7 +101,7 @@ Tensor along_axis(const Tensor& x, std::size_t at, const Axis& axis, const Setti
           };
           T& target = to[static_cast<std::size_t>((o * axis.out + i) * inner + k)];
           if (taps.empty()) {
-            target = static_cast<T>(settings.extrapolation);
+            target = static_cast<T>(extrapolation);
           } else if (copies) {
             target = source(taps[0].first);
           } else {
@@ -119,6 +118,16 @@ Tensor along_axis(const Tensor& x, std::size_t at, const Axis& axis, const Setti
 
 Outputs resize(const Node& node, Inputs inputs) {
   Tensor x = inputs[0];
+  KERF_ASSIGN(const std::vector<ResizedAxis> axes, resized_axes(node, x.shape(), inputs));
+  const bool copies = node.text("mode", "nearest") == "nearest";
+  const auto extrapolation = static_cast<double>(node.real("extrapolation_value", 0.0F));
+  for (const ResizedAxis& axis : axes) x = along_axis(x, axis, copies, extrapolation);
+  return std::vector<Tensor>{std::move(x)};
+}
+
+}  // namespace
+
+Result<std::vector<ResizedAxis>> resized_axes(const Node& node, const Shape& shape, Inputs inputs) {
   Settings settings;
   settings.mode = node.text("mode", "nearest");
   settings.position = node.text("coordinate_transformation_mode", "half_pixel");
@@ -126,10 +135,9 @@ Outputs resize(const Node& node, Inputs inputs) {
   settings.cubic_a = static_cast<double>(node.real("cubic_coeff_a", -0.75F));
   settings.antialias = node.integer("antialias", 0) != 0;
   settings.exclude_outside = node.integer("exclude_outside", 0) != 0;
-  settings.extrapolation = static_cast<double>(node.real("extrapolation_value", 0.0F));
   if (settings.mode != "nearest" && settings.mode != "linear" && settings.mode != "cubic")
     return bad(node, "mode " + settings.mode + " isn't supported");
-  const std::size_t rank = x.rank();
+  const std::size_t rank = shape.size();
   std::vector<float> scales;
   std::vector<std::int64_t> sizes;
   std::vector<float> roi;
@@ -140,9 +148,10 @@ Outputs resize(const Node& node, Inputs inputs) {
     return bad(node, "sizes or scales don't fit the axes");
   const bool crops = settings.position == "tf_crop_and_resize";
   if (crops && roi.size() != 2 * rank) return bad(node, "roi doesn't fit the axes");
+  std::vector<ResizedAxis> out;
   for (std::size_t at = 0; at < rank; ++at) {
     Axis axis;
-    axis.in = x.dim(at);
+    axis.in = shape[at];
     axis.out = sizes.empty() ? static_cast<std::int64_t>(std::floor(
                                    static_cast<double>(axis.in) * static_cast<double>(scales[at])))
                              : sizes[at];
@@ -156,12 +165,12 @@ Outputs resize(const Node& node, Inputs inputs) {
     }
     const bool whole = !crops || (axis.roi_begin == 0 && axis.roi_end == 1);
     if (axis.out == axis.in && axis.scale == 1.0 && whole) continue;
-    x = along_axis(x, at, axis, settings);
+    ResizedAxis made{at, axis.in, axis.out, {}};
+    for (std::int64_t i = 0; axis.in > 0 && i < axis.out; ++i) made.taps.push_back(taps_of(settings, axis, i));
+    out.push_back(std::move(made));
   }
-  return std::vector<Tensor>{std::move(x)};
+  return out;
 }
-
-}  // namespace
 
 void add_resize(Registry& registry) { registry["Resize"] = resize; }
 

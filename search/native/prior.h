@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstddef>
+
+#include "search/native/additive.h"
+#include "search/native/surrogate.h"
+#include "search/sampler.h"
+
+namespace kerf::search::native {
+
+/// What the problem's profile says of a metric (objectives, then constraints), minimised by `sign`.
+///
+/// Terms are differences to the least of their dimension where some are negative. A value that the
+/// profile doesn't know has the mean of the known ones of its kind. A metric of which less than half
+/// is known has no terms.
+///
+/// Values are of one kind where they mean the same in several layers: dimensions with equally many
+/// values and the same ending of their names ("precision", "prune", …), the same index. Global
+/// dimensions are of a kind of their own.
+[[nodiscard]] MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout,
+                                     std::size_t metric, double sign);
+
+}  // namespace kerf::search::native

@@ -1,0 +1,532 @@
+#include "search/native/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "search/native/prior.h"
+#include "search/native/solver.h"
+#include "search/pareto.h"
+
+namespace kerf::search::native {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+constexpr std::size_t kMostKept = 512;    // trials in the surrogates
+constexpr std::size_t kKeptAfter = 448;   // when they are cut back
+constexpr std::size_t kFirstKept = 8;     // of them the first ones
+constexpr std::size_t kMostBases = 96;    // solutions whose neighbours are looked at
+constexpr std::size_t kMostLabels = 128;
+constexpr std::size_t kEnoughToJudge = 12;
+constexpr double kPoorCorrelation = 0.5;
+constexpr double kGoodCorrelation = 0.65;
+constexpr double kPoorGain = 0.0005;      // share of the hypervolume
+constexpr double kShifts[] = {0, 0.002, 0.006, 0.02, 0.06, 0.2};  // of the objectives' spans
+
+constexpr std::int64_t kEvolutionStream = 11;
+constexpr std::int64_t kExploreStream = 12;
+
+bool beats(const ObjectiveVector& a, const ObjectiveVector& b) {
+  bool better = false;
+  for (std::size_t m = 0; m < a.size(); ++m) {
+    if (a[m] > b[m]) return false;
+    better = better || a[m] < b[m];
+  }
+  return better;
+}
+
+}  // namespace
+
+NativeProposer::NativeProposer(const SamplerProblem& problem)
+    : problem_(problem), layout_(problem.dimensions), objectives_(problem.directions.size()) {
+  for (const Direction direction : problem.directions) {
+    signs_.push_back(direction == Direction::kMinimize ? 1 : -1);
+  }
+  signs_.resize(objectives_ + static_cast<std::size_t>(problem.constraint_count), 1);
+  bounds_.resize(static_cast<std::size_t>(problem.constraint_count));
+  for (std::size_t m = 0; m < signs_.size(); ++m) {
+    MetricPrior prior = make_prior(problem_, layout_, m, signs_[m]);
+    looked_ = looked_ || (m < objectives_ && !prior.terms.empty());
+    metrics_.emplace_back(layout_, std::move(prior));
+  }
+}
+
+std::string NativeProposer::name_of(const Choices& x) const {
+  if (problem_.fingerprint) return problem_.fingerprint(x);
+  std::string text;
+  for (const int choice : x) text += std::to_string(choice) + ",";
+  return text;
+}
+
+bool NativeProposer::known(const Choices& x) const { return known_.contains(name_of(x)); }
+
+void NativeProposer::tell(const Observation& observation) {
+  const auto waiting = std::find(pending_.begin(), pending_.end(), observation.choices);
+  if (waiting == pending_.end()) {
+    ++known_count_;
+  } else {
+    pending_.erase(waiting);
+  }
+  known_.insert(name_of(observation.choices));
+  fresh_ = false;
+  if (observation.state != TrialState::kComplete ||
+      !rankable(observation.objectives, objectives_) ||
+      (!observation.constraints.empty() &&
+       !rankable(observation.constraints, bounds_.size()))) {
+    return;
+  }
+  Told told;
+  told.x = observation.choices;
+  for (std::size_t m = 0; m < objectives_; ++m) {
+    told.objectives.push_back(signs_[m] * observation.objectives[m]);
+  }
+  told.constraints = observation.constraints;
+  told.constraints.resize(bounds_.size(), 0.0);
+  told.violation = violation(told.constraints);
+  told_.push_back(std::move(told));
+}
+
+void NativeProposer::pending(const Choices& choices) {
+  pending_.push_back(choices);
+  known_.insert(name_of(choices));
+  ++known_count_;
+}
+
+void NativeProposer::learn() {
+  while (learned_ < told_.size()) {
+    learn_one(told_[learned_], learned_);
+    ++learned_;
+    if (learned_ >= next_tune_) {
+      tune(learned_);
+      next_tune_ = learned_ + std::max<std::size_t>(1, learned_ / 5);
+    }
+  }
+}
+
+void NativeProposer::learn_one(const Told& told, std::size_t index) {
+  for (std::size_t m = 0; m < metrics_.size(); ++m) {
+    metrics_[m].append(told.x, m < objectives_ ? told.objectives[m] : told.constraints[m - objectives_]);
+  }
+  kept_.push_back(index);
+  if (kept_.size() > kMostKept) limit();
+}
+
+// The first trials, the front's, and the latest.
+void NativeProposer::limit() {
+  std::vector<std::size_t> chosen;
+  const std::size_t latest = kept_.size() - kKeptAfter / 2;
+  std::size_t room = kKeptAfter - kKeptAfter / 2 - kFirstKept;
+  for (std::size_t i = 0; i < kept_.size(); ++i) {
+    bool take = i < kFirstKept || i >= latest;
+    if (!take && room > 0 && told_[kept_[i]].violation <= 0) {
+      const auto& own = told_[kept_[i]].objectives;
+      take = std::none_of(kept_.begin(), kept_.end(), [&](std::size_t other) {
+        return told_[other].violation <= 0 && beats(told_[other].objectives, own);
+      });
+      room -= take ? 1 : 0;
+    }
+    if (take) chosen.push_back(i);
+  }
+  for (MetricSurrogate& metric : metrics_) metric.keep(chosen);
+  std::vector<std::size_t> kept;
+  for (const std::size_t i : chosen) kept.push_back(kept_[i]);
+  kept_ = std::move(kept);
+}
+
+void NativeProposer::tune(std::size_t count) {
+  link_bounds();
+  const bool thorough = count <= 40;
+  for (std::size_t m = 0; m < metrics_.size(); ++m) {
+    if (m >= objectives_ && bounds_[m - objectives_]) continue;
+    metrics_[m].tune(thorough);
+  }
+  judge(count);
+}
+
+// A bound on an objective needs no surrogate of its own.
+void NativeProposer::link_bounds() {
+  for (std::size_t c = 0; c < bounds_.size(); ++c) {
+    bounds_[c].reset();
+    for (std::size_t o = 0; o < objectives_ && !bounds_[c]; ++o) {
+      std::size_t other = 0;
+      const Told& first = told_[0];
+      for (std::size_t i = 1; i < learned_; ++i) {
+        if (std::abs(told_[i].objectives[o] - first.objectives[o]) >
+            std::abs(told_[other].objectives[o] - first.objectives[o])) {
+          other = i;
+        }
+      }
+      const double run = told_[other].objectives[o] - first.objectives[o];
+      if (run == 0) continue;
+      Bound bound;
+      bound.objective = o;
+      bound.slope = (told_[other].constraints[c] - first.constraints[c]) / run;
+      bound.constant = first.constraints[c] - bound.slope * first.objectives[o];
+      const double tolerance = 1e-9 * std::max(1e-12, std::abs(bound.slope * run));
+      bool fits = bound.slope != 0;
+      for (std::size_t i = 0; i < learned_ && fits; ++i) {
+        fits = std::abs(told_[i].constraints[c] - bound.constant -
+                        bound.slope * told_[i].objectives[o]) <= tolerance;
+      }
+      if (fits) bounds_[c] = bound;
+    }
+  }
+}
+
+// Whether trials came out in the order that the others predicted.
+void NativeProposer::judge(std::size_t count) {
+  if (count < kEnoughToJudge) return;
+  double worst = 1;
+  for (std::size_t m = 0; m < objectives_; ++m) {
+    const auto& left = metrics_[m].left_out();
+    worst = std::min(worst, rank_correlation(left.predicted, left.measured));
+  }
+  const bool poor = worst < (guarded_ ? kGoodCorrelation : kPoorCorrelation);
+  if (poor == guarded_) return;
+  guarded_ = poor;
+  char text[160];
+  std::snprintf(text, sizeof text, "profile sampler: rank correlation of predictions %.2f after %zu trials; %s",
+                worst, count, poor ? "half of the proposals come from evolution and group probes"
+                                   : "proposals come from the model again");
+  notes_.emplace_back(text);
+}
+
+void NativeProposer::make_models() {
+  models_.clear();
+  for (std::size_t m = 0; m < metrics_.size(); ++m) models_.push_back(metrics_[m].model());
+}
+
+std::vector<double> NativeProposer::predicted(const Choices& x) const {
+  std::vector<double> out;
+  for (std::size_t m = 0; m < models_.size(); ++m) {
+    const bool linked = m >= objectives_ && bounds_[m - objectives_];
+    out.push_back(linked ? 0 : models_[m].metric(layout_, x));
+  }
+  return out;
+}
+
+double NativeProposer::predicted_violation(const std::vector<double>& metrics) const {
+  double sum = 0;
+  for (std::size_t c = 0; c < bounds_.size(); ++c) {
+    const double g = bounds_[c] ? bounds_[c]->constant + bounds_[c]->slope * metrics[bounds_[c]->objective]
+                                : metrics[objectives_ + c];
+    sum += std::max(0.0, g);
+  }
+  return sum;
+}
+
+// The study's reference, or the worst of the first trials and a tenth; never beyond a bound.
+void NativeProposer::make_reference() {
+  reference_.assign(objectives_, -kInfinity);
+  spans_.assign(objectives_, 0.0);
+  for (std::size_t m = 0; m < objectives_; ++m) {
+    double low = kInfinity;
+    double high = -kInfinity;
+    const std::size_t first = std::max<std::size_t>(kFirstKept, problem_.anchors.size());
+    for (std::size_t i = 0; i < told_.size(); ++i) {
+      low = std::min(low, told_[i].objectives[m]);
+      if (i < first) high = std::max(high, told_[i].objectives[m]);
+    }
+    if (problem_.reference.size() == objectives_) {
+      reference_[m] = signs_[m] * problem_.reference[m];
+    } else {
+      reference_[m] = high + 0.1 * std::max(high - low, 1e-12 * std::abs(high));
+    }
+    for (const auto& bound : bounds_) {
+      if (!bound || bound->objective != m || bound->slope <= 0) continue;
+      const double limit = -bound->constant / bound->slope;
+      if (limit > low) reference_[m] = std::min(reference_[m], limit);
+    }
+    spans_[m] = std::max(reference_[m] - low, 1e-12 * std::max(1.0, std::abs(low)));
+  }
+}
+
+// What was found, as the models see it. In flight counts as done for proposals, but not for the pool:
+// it outlives who was in flight when it was made.
+std::vector<ObjectiveVector> NativeProposer::reached(bool with_pending) const {
+  std::vector<ObjectiveVector> out;
+  for (const Told& told : told_) {
+    if (told.violation > 0) continue;
+    std::vector<double> values = predicted(told.x);
+    values.resize(objectives_);
+    out.push_back(std::move(values));
+  }
+  for (const Choices& x : pending_) {
+    if (!with_pending) break;
+    std::vector<double> values = predicted(x);
+    if (predicted_violation(values) > 0) continue;
+    values.resize(objectives_);
+    out.push_back(std::move(values));
+  }
+  return out;
+}
+
+ObjectiveVector NativeProposer::ideal() const {
+  ObjectiveVector out(objectives_, kInfinity);
+  for (const ObjectiveVector& values : pool_.values) {
+    for (std::size_t m = 0; m < objectives_; ++m) out[m] = std::min(out[m], values[m]);
+  }
+  for (const Told& told : told_) {
+    for (std::size_t m = 0; m < objectives_; ++m) out[m] = std::min(out[m], told.objectives[m]);
+  }
+  return out;
+}
+
+std::vector<Choices> NativeProposer::solutions() const {
+  std::vector<const AdditiveModel*> models;
+  std::vector<double> ranges;
+  for (std::size_t m = 0; m < models_.size(); ++m) {
+    if (m >= objectives_ && bounds_[m - objectives_]) continue;
+    models.push_back(&models_[m]);
+  }
+  // In units in which what the corners reach is 1.
+  std::vector<Choices> corners;
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    const AdditiveModel* one[] = {models[m]};
+    corners.push_back(solve_chain(layout_, one, {1.0}));
+  }
+  for (const AdditiveModel* model : models) {
+    double low = kInfinity;
+    double high = -kInfinity;
+    const auto see = [&](const Choices& x) {
+      const double value = model->latent(layout_, x);
+      low = std::min(low, value);
+      high = std::max(high, value);
+    };
+    for (const Choices& x : corners) see(x);
+    if (models.size() == 1 && !told_.empty()) see(told_.front().x);
+    ranges.push_back(std::max(high - low, 1e-12 * std::max(1e-30, std::abs(high))));
+  }
+  std::vector<Choices> out = corners;
+  for (Multipliers multipliers : sweep_multipliers(models.size())) {
+    for (std::size_t m = 0; m < models.size(); ++m) multipliers[m] /= ranges[m];
+    out.push_back(solve_chain(layout_, models, multipliers));
+  }
+  const std::size_t middle = out.size();
+  if (objectives_ == 2) {
+    for (const std::size_t around : {middle - 1 - kMostBases / 8, middle - kMostBases / 3}) {
+      const Choices centre = out[around];
+      auto labels = label_front(layout_, models_[0], models_[1], centre, kMostLabels);
+      out.insert(out.end(), labels.begin(), labels.end());
+      // Without pairs every centre gives the same.
+      if (models_[0].weight.empty() && models_[1].weight.empty()) break;
+    }
+  } else if (objectives_ > 2) {
+    for (std::size_t m = 1; m < objectives_; ++m) {
+      auto labels = label_front(layout_, models_[0], models_[m], out[corners.size()], kMostLabels / 4);
+      out.insert(out.end(), labels.begin(), labels.end());
+    }
+  }
+  return out;
+}
+
+Choices NativeProposer::at(const Entry& entry) const {
+  Choices x = pool_.bases[entry.base];
+  if (entry.dimension >= 0) x[static_cast<std::size_t>(entry.dimension)] = entry.value;
+  return x;
+}
+
+// All points that differ in one dimension from a base and could gain, were the model a little off.
+void NativeProposer::add_neighbours(std::size_t first_base, std::size_t end_base,
+                                    const GainOracle& oracle) {
+  std::vector<double> latents(models_.size());
+  std::vector<std::vector<double>> fields(models_.size());
+  std::vector<double> metrics(models_.size(), 0.0);
+  const double shift = kShifts[3];
+  for (std::size_t b = first_base; b < end_base; ++b) {
+    const Choices x = pool_.bases[b];
+    for (std::size_t m = 0; m < models_.size(); ++m) {
+      if (m >= objectives_ && bounds_[m - objectives_]) continue;
+      fields[m] = models_[m].field(layout_, x);
+      latents[m] = models_[m].latent(layout_, x);
+    }
+    for (std::size_t d = 0; d < layout_.size(); ++d) {
+      for (int v = 0; v < static_cast<int>(layout_.counts[d]); ++v) {
+        if (v == x[d]) continue;
+        bool inside = true;
+        for (std::size_t m = 0; m < models_.size() && inside; ++m) {
+          if (m >= objectives_ && bounds_[m - objectives_]) continue;
+          metrics[m] = models_[m].link.metric(latents[m] + models_[m].swap(layout_, x, fields[m], d, v));
+          if (m < objectives_) inside = metrics[m] < reference_[m] + shift * spans_[m];
+        }
+        if (!inside) continue;
+        ObjectiveVector values(metrics.begin(), metrics.begin() + static_cast<std::ptrdiff_t>(objectives_));
+        if (objectives_ <= 2) {
+          ObjectiveVector hopeful = values;
+          for (std::size_t m = 0; m < objectives_; ++m) hopeful[m] -= shift * spans_[m];
+          if (!(oracle.gain(hopeful) > 0)) continue;
+        }
+        pool_.violations.push_back(predicted_violation(metrics));
+        pool_.values.push_back(std::move(values));
+        pool_.entries.push_back({static_cast<std::uint32_t>(b), static_cast<std::int32_t>(d), v});
+      }
+    }
+  }
+}
+
+void NativeProposer::make_pool() {
+  pool_ = {};
+  std::set<Choices> bases;
+  for (Choices& x : solutions()) bases.insert(std::move(x));
+  for (const Told& told : told_) {
+    if (told.violation <= 0) bases.insert(told.x);
+  }
+  const std::vector<ObjectiveVector> now = reached(false);
+  std::vector<Direction> directions(objectives_, Direction::kMinimize);
+  const auto chosen_of = [&](const std::vector<ObjectiveVector>& values, std::size_t most) {
+    std::vector<std::size_t> front = non_dominated(values, directions);
+    std::sort(front.begin(), front.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
+    if (front.size() <= most) return front;
+    std::vector<std::size_t> out;
+    for (std::size_t k = 0; k < most; ++k) out.push_back(front[k * (front.size() - 1) / (most - 1)]);
+    return out;
+  };
+  const auto add_base = [&](const Choices& x) {
+    std::vector<double> metrics = predicted(x);
+    pool_.entries.push_back({static_cast<std::uint32_t>(pool_.bases.size()), -1, 0});
+    pool_.violations.push_back(predicted_violation(metrics));
+    metrics.resize(objectives_);
+    pool_.values.push_back(std::move(metrics));
+    pool_.bases.push_back(x);
+  };
+  std::vector<Choices> all(bases.begin(), bases.end());
+  std::vector<ObjectiveVector> values;
+  for (const Choices& x : all) {
+    std::vector<double> metrics = predicted(x);
+    // What isn't feasible, or outside of the box, is a base only where nothing else is.
+    if (predicted_violation(metrics) > 0) {
+      values.emplace_back();
+      continue;
+    }
+    metrics.resize(objectives_);
+    values.push_back(std::move(metrics));
+  }
+  std::vector<std::size_t> chosen = chosen_of(values, kMostBases);
+  if (chosen.empty()) {
+    for (std::size_t i = 0; i < all.size() && i < kMostBases; ++i) chosen.push_back(i);
+  }
+  for (const std::size_t i : chosen) add_base(all[i]);
+  const GainOracle oracle(reference_, objectives_ <= 2 ? now : std::vector<ObjectiveVector>(),
+                          std::vector<double>(objectives_, 0.0));
+  std::size_t first = 0;
+  const int rounds = objectives_ <= 2 ? 2 : 1;
+  for (int round = 0; round < rounds; ++round) {
+    const std::size_t end = pool_.bases.size();
+    const std::size_t before = pool_.entries.size();
+    add_neighbours(first, end, oracle);
+    first = end;
+    if (round + 1 == rounds) break;
+    std::vector<ObjectiveVector> feasible_values;
+    for (std::size_t i = 0; i < pool_.values.size(); ++i) {
+      feasible_values.push_back(pool_.violations[i] > 0 ? ObjectiveVector() : pool_.values[i]);
+    }
+    for (const std::size_t i : chosen_of(feasible_values, kMostBases)) {
+      if (i >= before) add_base(at(pool_.entries[i]));
+    }
+  }
+}
+
+std::optional<Choices> NativeProposer::best_candidate(std::int64_t attempt) {
+  GainOracle oracle(reference_, reached(true), ideal());
+  std::vector<std::size_t> order(pool_.entries.size());
+  bool first = true;
+  std::int64_t skip = attempt;
+  std::unordered_set<std::string> offered;
+  for (const double shift : kShifts) {
+    std::vector<ObjectiveVector> hopeful;
+    std::vector<double> penalty;
+    for (std::size_t i = 0; i < pool_.values.size(); ++i) {
+      ObjectiveVector values = pool_.values[i];
+      for (std::size_t m = 0; m < objectives_; ++m) values[m] -= shift * spans_[m];
+      if (pool_.violations[i] > 0) {
+        // A bound on an objective is the reference already; others have to be kept as predicted.
+        values.assign(objectives_, kInfinity);
+      }
+      hopeful.push_back(std::move(values));
+    }
+    const std::vector<double> gains = oracle.gains(hopeful);
+    const double volume = oracle.volume();
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return gains[a] > gains[b]; });
+    for (const std::size_t i : order) {
+      if (!(gains[i] > 1e-12 * volume)) break;
+      Choices x = at(pool_.entries[i]);
+      std::string name = name_of(x);
+      if (known_.contains(name) || !offered.insert(std::move(name)).second) continue;
+      if (first && attempt == 0 && judged_at_ != told_.size()) {
+        judged_at_ = told_.size();
+        poor_batches_ = shift > 0 || gains[i] < kPoorGain * volume ? poor_batches_ + 1 : 0;
+      }
+      first = false;
+      if (skip-- > 0) continue;
+      return x;
+    }
+  }
+  // Nothing feasible is predicted: the nearest miss.
+  double least = kInfinity;
+  std::optional<Choices> nearest;
+  for (std::size_t i = 0; i < pool_.entries.size(); ++i) {
+    if (!(pool_.violations[i] > 0) || !(pool_.violations[i] < least)) continue;
+    Choices x = at(pool_.entries[i]);
+    if (known(x)) continue;
+    least = pool_.violations[i];
+    nearest = std::move(x);
+  }
+  return nearest;
+}
+
+// Each dimension from one of two uniform candidates, or anywhere: what tells layers apart.
+Choices NativeProposer::explore(std::int64_t attempt) const {
+  Rng random({problem_.seed, known_count_, attempt, kExploreStream});
+  Choices x(layout_.size());
+  const auto anchors = static_cast<std::int64_t>(problem_.anchors.size());
+  const std::int64_t a = anchors > 0 ? random.below(anchors) : 0;
+  const std::int64_t b = anchors > 0 ? random.below(anchors) : 0;
+  for (std::size_t d = 0; d < x.size(); ++d) {
+    if (anchors > 1 && a != b) {
+      x[d] = problem_.anchors[static_cast<std::size_t>(random.below(2) == 0 ? a : b)][d];
+    } else {
+      x[d] = static_cast<int>(random.below(static_cast<std::int64_t>(layout_.counts[d])));
+    }
+  }
+  return x;
+}
+
+std::vector<Individual> NativeProposer::population() const {
+  std::vector<Individual> out;
+  const std::size_t first = told_.size() > 200 ? told_.size() - 200 : 0;
+  for (std::size_t i = first; i < told_.size(); ++i) {
+    out.push_back({told_[i].x, told_[i].objectives, told_[i].violation});
+  }
+  return out;
+}
+
+Result<Choices> NativeProposer::propose(std::int64_t attempt) {
+  if (layout_.size() == 0) return Choices{};
+  if (told_.size() < 2) return explore(attempt);
+  learn();
+  if (guarded_ && known_count_ % 2 == 0) {
+    Rng random({problem_.seed, known_count_, attempt, kEvolutionStream});
+    const auto all = population();
+    if (known_count_ % 8 == 0) return probe_group(layout_, all, random);
+    return breed(layout_, problem_.dimensions, all, random);
+  }
+  // Without a profile the first trials have to tell the layers apart.
+  const std::size_t blind = looked_ ? 0 : problem_.anchors.size() + layout_.size() / 2;
+  if (told_.size() < blind && known_count_ % 3 != 0) return explore(attempt);
+  if (!fresh_) {
+    make_models();
+    make_reference();
+    make_pool();
+    fresh_ = true;
+  }
+  if (auto found = best_candidate(attempt)) return *found;
+  Rng random({problem_.seed, known_count_, attempt, kEvolutionStream});
+  return breed(layout_, problem_.dimensions, population(), random);
+}
+
+std::vector<std::string> NativeProposer::take_notes() { return std::exchange(notes_, {}); }
+
+}  // namespace kerf::search::native

@@ -1,0 +1,114 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "search/native/acquisition.h"
+#include "search/native/additive.h"
+#include "search/native/guard.h"
+#include "search/native/surrogate.h"
+#include "search/proposer.h"
+
+namespace kerf::search::native {
+
+/// The native sampler: a surrogate of every objective that starts from the profile, its front by
+/// exact programs, and the proposal of most expected gain of hypervolume (docs/search.md).
+///
+/// Every proposal is a function of the problem, the tells in order, the pending points and the
+/// attempt. Fits happen at fixed numbers of tells, so that a sampler which was told a history at once
+/// equals one that lived through it.
+///
+/// Cost:     memory O(kMostKept·(kMostKept + dimensions)); never of the number of points of the space.
+class NativeProposer final : public Proposer {
+ public:
+  explicit NativeProposer(const SamplerProblem& problem);
+
+  [[nodiscard]] Result<Choices> propose(std::int64_t attempt) override;
+  void tell(const Observation& observation) override;
+  void pending(const Choices& choices) override;
+  [[nodiscard]] std::vector<std::string> take_notes() override;
+  [[nodiscard]] bool stalled() const override { return poor_batches_ >= 2; }
+
+  /// Whether predictions are so poor that half of the proposals come from evolution.
+  [[nodiscard]] bool guarded() const { return guarded_; }
+
+ private:
+  /// A constraint that is an objective's bound: g = slope·objective + constant (own units).
+  struct Bound {
+    std::size_t objective = 0;
+    double slope = 1;
+    double constant = 0;
+  };
+  struct Told {
+    Choices x;
+    std::vector<double> objectives;   // minimised
+    std::vector<double> constraints;
+    double violation = 0;
+  };
+  /// A candidate: a solution, or one with one dimension changed.
+  struct Entry {
+    std::uint32_t base = 0;
+    std::int32_t dimension = -1;
+    std::int32_t value = 0;
+  };
+  struct Pool {
+    std::vector<Choices> bases;
+    std::vector<Entry> entries;
+    std::vector<ObjectiveVector> values;
+    std::vector<double> violations;
+  };
+
+  void learn();
+  void learn_one(const Told& told, std::size_t index);
+  void tune(std::size_t count);
+  void limit();
+  void link_bounds();
+  void judge(std::size_t count);
+  void make_models();
+  void make_reference();
+  void make_pool();
+  void add_neighbours(std::size_t first_base, std::size_t end_base, const GainOracle& oracle);
+  [[nodiscard]] std::vector<Choices> solutions() const;
+  [[nodiscard]] std::vector<double> predicted(const Choices& x) const;
+  [[nodiscard]] double predicted_violation(const std::vector<double>& metrics) const;
+  [[nodiscard]] std::vector<ObjectiveVector> reached(bool with_pending) const;
+  [[nodiscard]] ObjectiveVector ideal() const;
+  [[nodiscard]] Choices at(const Entry& entry) const;
+  [[nodiscard]] bool known(const Choices& x) const;
+  [[nodiscard]] std::string name_of(const Choices& x) const;
+  [[nodiscard]] std::optional<Choices> best_candidate(std::int64_t attempt);
+  [[nodiscard]] Choices explore(std::int64_t attempt) const;
+  [[nodiscard]] std::vector<Individual> population() const;
+
+  SamplerProblem problem_;
+  Layout layout_;
+  std::size_t objectives_ = 0;
+  std::vector<double> signs_;                 // +1 minimised, −1 maximised
+  bool looked_ = false;
+  std::vector<Told> told_;                    // complete ones
+  std::size_t learned_ = 0;                   // of told_
+  std::size_t next_tune_ = 3;
+  std::vector<MetricSurrogate> metrics_;      // objectives, then constraints
+  std::vector<std::size_t> kept_;             // told_ indices in the surrogates
+  std::vector<std::optional<Bound>> bounds_;  // of constraints
+  std::vector<AdditiveModel> models_;
+  std::vector<double> reference_;
+  std::vector<double> spans_;                 // of objectives, for shifts
+  Pool pool_;
+  bool fresh_ = false;                        // models and pool are of all that was told
+  std::int64_t known_count_ = 0;              // told and pending
+  std::unordered_set<std::string> known_;
+  std::vector<Choices> pending_;
+  bool guarded_ = false;
+  std::vector<std::string> notes_;
+  int poor_batches_ = 0;
+  std::size_t judged_at_ = 0;
+};
+
+}  // namespace kerf::search::native

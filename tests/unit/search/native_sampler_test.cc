@@ -1,0 +1,259 @@
+#include "search/native/sampler.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "search/hypervolume.h"
+#include "search/random.h"
+#include "search/simulate.h"
+
+namespace kerf::search {
+namespace {
+
+/// Layers whose losses span two orders of magnitude; latencies that shrink as losses grow.
+Json layered_table(int layers, int choices, std::int64_t seed) {
+  Rng random({seed, layers});
+  Json out = {{"objectives", {{{"metric", "loss"}}, {{"metric", "latency"}}}}, {"constants", {{"latency", 0.1}}}};
+  for (int i = 0; i < layers; ++i) {
+    const double sensitivity = std::exp(4 * random.unit() - 4);
+    const double time = 0.3 + random.unit();
+    Json values = Json::array();
+    for (int k = 0; k < choices; ++k) {
+      const double level = static_cast<double>(k) / (choices - 1);
+      const double loss = sensitivity * level * level * (0.7 + 0.6 * random.unit());
+      const double latency = time * (1 - 0.7 * level) * (0.9 + 0.2 * random.unit());
+      values.push_back({{"weight_bits", 32 - k}, {"loss", loss}, {"latency", latency},
+                        {"profile", {{"loss", loss}, {"latency", latency}}}});
+    }
+    out["layers"].push_back({{"name", "l" + std::to_string(i)}, {"choices", values}});
+  }
+  return out;
+}
+
+Table parsed(const Json& document) {
+  auto table = Table::parse(document);
+  EXPECT_TRUE(table.has_value()) << table.error().message;
+  return *table;
+}
+
+/// Of all points of a table, without noise.
+double exhaustive_hypervolume(const Table& table) {
+  const SamplerProblem problem = table.problem(1, false);
+  std::vector<ObjectiveVector> points;
+  Choices x(problem.dimensions.size(), 0);
+  for (;;) {
+    const MetricValues values = table.exact(table.layer_choices(x));
+    ObjectiveVector point;
+    for (const Objective& objective : table.objectives()) point.push_back(values.at(objective.metric));
+    points.push_back(std::move(point));
+    std::size_t d = 0;
+    while (d < x.size() && ++x[d] == problem.dimensions[d].choices) x[d++] = 0;
+    if (d == x.size()) break;
+  }
+  return hypervolume(points, problem.directions, table.reference());
+}
+
+double reached(const Table& table, const SimulationOptions& options) {
+  const auto result = simulate(table, options);
+  EXPECT_TRUE(result.has_value());
+  return result.has_value() ? result->exact_hypervolume.back() : 0;
+}
+
+TEST(NativeSampler, ExactLookGivesNearlyTheWholeFrontInTwentyTrials) {
+  for (const std::int64_t seed : {1, 2, 3}) {
+    const Table table = parsed(layered_table(7, 4, seed));
+    EXPECT_GE(reached(table, {.sampler = "profile", .trials = 20, .look = true, .seed = seed}),
+              0.95 * exhaustive_hypervolume(table));
+  }
+}
+
+TEST(NativeSampler, LearnsTheFrontWithoutALook) {
+  for (const std::int64_t seed : {1, 2, 3}) {
+    const Table table = parsed(layered_table(7, 4, seed));
+    EXPECT_GE(reached(table, {.sampler = "profile", .trials = 80, .seed = seed}),
+              0.98 * exhaustive_hypervolume(table));
+  }
+}
+
+TEST(NativeSampler, TwentyTrialsBeatTwoHundredRandomOnesEvenWithABadLook) {
+  for (const std::int64_t seed : {1, 2, 3}) {
+    Json document = layered_table(16, 4, seed);
+    document["noise"] = {{"loss", 0.03}, {"latency", 0.015}};
+    Rng random({seed});
+    for (Json& layer : document["layers"]) {
+      for (Json& choice : layer["choices"]) {
+        choice["profile"]["loss"] = choice["profile"]["loss"].get<double>() * std::exp(4 * random.unit() - 2);
+      }
+    }
+    const Table table = parsed(document);
+    EXPECT_GT(reached(table, {.sampler = "profile", .trials = 20, .look = true, .seed = seed}),
+              reached(table, {.sampler = "random", .trials = 200, .seed = seed}));
+  }
+}
+
+TEST(NativeSampler, BatchesCountWhatIsInFlightAsDone) {
+  const Table table = parsed(layered_table(12, 4, 5));
+  const double one = reached(table, {.sampler = "profile", .trials = 32, .look = true, .batch = 1});
+  const double eight = reached(table, {.sampler = "profile", .trials = 32, .look = true, .batch = 8});
+  EXPECT_GE(eight, 0.97 * one);
+}
+
+TEST(NativeSampler, FourObjectivesAreSolvedToo) {
+  Json document = layered_table(8, 3, 6);
+  document["objectives"].push_back({{"metric", "bytes"}});
+  document["objectives"].push_back({{"metric", "energy"}});
+  Rng random({6});
+  for (Json& layer : document["layers"]) {
+    for (Json& choice : layer["choices"]) {
+      for (const char* name : {"bytes", "energy"}) {
+        choice[name] = choice["weight_bits"].get<double>() * (0.5 + random.unit());
+        choice["profile"][name] = choice[name];
+      }
+    }
+  }
+  const Table table = parsed(document);
+  EXPECT_GE(reached(table, {.sampler = "profile", .trials = 60, .look = true}),
+            0.9 * exhaustive_hypervolume(table));
+}
+
+TEST(NativeSampler, AConstraintThatIsNoObjectiveIsLearnt) {
+  Json document = layered_table(10, 4, 7);
+  Rng random({8});
+  for (Json& layer : document["layers"]) {
+    for (Json& choice : layer["choices"]) choice["bytes"] = choice["weight_bits"].get<double>() * (0.5 + random.unit());
+  }
+  document["constraints"] = {{{"metric", "bytes"}, {"max", 285}}};
+  const Table table = parsed(document);
+  const auto result = simulate(table, {.sampler = "profile", .trials = 80, .look = true});
+  ASSERT_TRUE(result.has_value());
+  std::size_t feasible_late = 0;
+  for (std::size_t i = 40; i < 80; ++i) feasible_late += result->trials[i].metrics.at("bytes") <= 285 ? 1 : 0;
+  EXPECT_GE(feasible_late, 30U);
+}
+
+TEST(NativeSampler, WhereNothingIsFeasibleTheNearestMissIsNamed) {
+  Json document = layered_table(6, 3, 8);
+  document["constraints"] = {{{"metric", "latency"}, {"max", -1}}};
+  const auto result = simulate(parsed(document), {.sampler = "profile", .trials = 30, .look = true});
+  ASSERT_TRUE(result.has_value());
+  EXPECT_TRUE(result->front.empty());
+  ASSERT_TRUE(result->nearest_miss.has_value());
+  double least = INFINITY;
+  for (const SimulatedTrial& trial : result->trials) least = std::min(least, trial.metrics.at("latency"));
+  EXPECT_EQ(result->trials[*result->nearest_miss].metrics.at("latency"), least);
+  EXPECT_EQ(result->to_json()["nearest_miss"]["trial"], *result->nearest_miss);
+}
+
+SamplerProblem wide_problem(std::size_t dimensions) {
+  SamplerProblem out;
+  for (std::size_t d = 0; d < dimensions; ++d) out.dimensions.push_back({"d" + std::to_string(d), 4, true});
+  out.directions = {Direction::kMinimize, Direction::kMinimize};
+  out.anchors = {Choices(dimensions, 0), Choices(dimensions, 1)};
+  return out;
+}
+
+Observation told_outcome(std::int64_t number, const Choices& x, std::vector<double> objectives) {
+  Observation out;
+  out.number = number;
+  out.choices = x;
+  out.objectives = std::move(objectives);
+  return out;
+}
+
+TEST(NativeSampler, PredictionsThatDontHoldBringEvolutionInAndANote) {
+  const SamplerProblem problem = wide_problem(12);
+  native::NativeProposer proposer(problem);
+  Rng random({3});
+  std::vector<std::string> notes;
+  for (std::int64_t n = 0; n < 60; ++n) {
+    auto x = proposer.propose(0);
+    ASSERT_TRUE(x.has_value());
+    proposer.pending(*x);
+    proposer.tell(told_outcome(n, *x, {random.unit(), random.unit()}));  // noise and nothing else
+    for (std::string& note : proposer.take_notes()) notes.push_back(std::move(note));
+  }
+  EXPECT_TRUE(proposer.guarded());
+  ASSERT_FALSE(notes.empty());
+  EXPECT_THAT(notes.front(), testing::HasSubstr("evolution"));
+}
+
+TEST(NativeSampler, SaysWhenLittleMoreIsToBeExpected) {
+  const Table table = parsed(layered_table(5, 3, 9));
+  native::NativeProposer proposer(table.problem(1, true));
+  bool stalled = false;
+  std::set<Choices> seen;
+  for (std::int64_t n = 0; n < 120 && !stalled; ++n) {
+    Choices x;
+    for (std::int64_t attempt = 0; attempt < 20; ++attempt) {
+      x = *proposer.propose(attempt);
+      if (!seen.contains(x)) break;
+    }
+    seen.insert(x);
+    proposer.pending(x);
+    const MetricValues values = table.exact(table.layer_choices(x));
+    proposer.tell(told_outcome(n, x, {values.at("loss"), values.at("latency")}));
+    stalled = proposer.stalled();
+  }
+  EXPECT_TRUE(stalled);
+}
+
+TEST(NativeSampler, OpensASpaceOfFourToTheFiftyAndForgetsOldTrials) {
+  auto sampler = make_sampler("profile", wide_problem(50));
+  ASSERT_TRUE(sampler.has_value());
+  Rng random({4});
+  const auto truth = [](const Choices& x) {
+    double loss = 0;
+    double cost = 0;
+    for (std::size_t d = 0; d < x.size(); ++d) {
+      loss += static_cast<double>((d % 7 + 1) * static_cast<std::size_t>(x[d]));
+      cost += 4 - x[d];
+    }
+    return std::vector<double>{loss, cost};
+  };
+  // More than the surrogates keep.
+  for (std::int64_t n = 0; n < 600; ++n) {
+    Choices x(50);
+    for (int& v : x) v = static_cast<int>(random.below(4));
+    ASSERT_TRUE((*sampler)->tell(told_outcome(n, x, truth(x))).has_value());
+  }
+  const auto points = (*sampler)->ask(4);
+  ASSERT_TRUE(points.has_value());
+  EXPECT_EQ(points->size(), 4U);
+}
+
+TEST(NativeSampler, FindsThePublishedOptimaOfHawq) {
+  const std::string folder = "/work/shared/data/tables/";
+  if (!std::filesystem::exists(folder + "hawq_resnet18.json")) {
+    GTEST_SKIP() << "the HAWQ table isn't on this machine (" << folder << ")";
+  }
+  Json document = *read_json_file(folder + "hawq_resnet18.json");
+  const Json optima = *read_json_file(folder + "hawq_resnet18_optima.json");
+  for (Json& layer : document["layers"]) {
+    for (Json& choice : layer["choices"]) {
+      for (const char* name : {"sensitivity", "latency_ms", "size_mb"}) choice["profile"][name] = choice[name];
+    }
+  }
+  const auto result = simulate(parsed(document), {.sampler = "profile", .trials = 60, .look = true});
+  ASSERT_TRUE(result.has_value());
+  for (const Json& optimum : optima) {
+    const std::string metric = optimum["constraint"] == "latency" ? "latency_ms"
+                               : optimum["constraint"] == "bops"  ? "gbops" : "size_mb";
+    const bool found = std::any_of(result->front.begin(), result->front.end(), [&](std::size_t i) {
+      const MetricValues& metrics = result->trials[i].metrics;
+      return std::abs(metrics.at("sensitivity") - optimum["ilp_sensitivity"].get<double>()) < 1e-9 &&
+             std::abs(metrics.at(metric) - optimum["ilp_cost"].get<double>()) < 1e-9;
+    });
+    EXPECT_TRUE(found) << optimum["constraint"] << " " << optimum["ratio"];
+  }
+  // Without a look: the same hypervolume in 150.
+  const Table table = parsed(document);
+  EXPECT_GE(reached(table, {.sampler = "profile", .trials = 150}),
+            0.99 * reached(table, {.sampler = "profile", .trials = 150, .look = true}));
+}
+
+}  // namespace
+}  // namespace kerf::search
