@@ -46,6 +46,7 @@ MODELS = {
                         "layout": "NCHW"}),
 }
 SEED = 1
+VERBOSE = bool(os.environ.get("VERBOSE"))  # also says how kerf cut the batch
 # A virtual machine's second core may sit on the first one's sibling thread until both have been busy
 # for a while: shorter blocks measure where the host put us.
 BLOCK_US = 15000
@@ -64,6 +65,7 @@ class Peer:
         if line.strip() != "ready":
             raise RuntimeError(f"{name}: {self.process.stderr.read().strip()[-400:]}")
         self.times = []
+        self.said = ""
 
     def block(self, runs, warm_up=0):
         if warm_up:
@@ -83,7 +85,7 @@ class Peer:
 
     def end(self):
         try:
-            self.process.communicate("0\n", timeout=20)
+            self.said = self.process.communicate("0\n", timeout=20)[1].strip()
         except (subprocess.TimeoutExpired, BrokenPipeError):
             self.process.kill()
             self.process.wait()
@@ -198,6 +200,7 @@ def run_cell(programs, folder, files, precision, batch, threads, seconds, genera
     finally:
         for peer in peers:
             peer.end()
+    notes["kerf"] += f" ({peers[0].said})" if notes.get("kerf") and VERBOSE else ""
     # In pairs: where the host gives both cores' threads one core for a while, all engines of a round
     # have it. The fastest other is the one that kerf is slowest beside.
     ours = next(p.times for p in peers if p.name == "kerf")

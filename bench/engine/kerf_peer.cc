@@ -41,7 +41,9 @@ kerf::Result<int> serve(const Options& options) {
   std::ofstream result(options.output, std::ios::binary);
   for (const Tensor& tensor : to) result.write(reinterpret_cast<const char*>(tensor.raw()), static_cast<std::streamsize>(tensor.bytes()));
   result.close();
-  std::fprintf(stderr, "micro-batches of %ld on %d lanes\n", static_cast<long>(executor->cut().micro), executor->cut().lanes);
+  std::fprintf(stderr, "micro-batches of %ld on %d lanes; threads of each step:", static_cast<long>(executor->cut().micro), executor->cut().lanes);
+  for (const int team : executor->cut().teams) std::fprintf(stderr, " %d", team);
+  std::fputs(executor->cut().teams.empty() ? " all\n" : "\n", stderr);
   std::puts("ready");
   std::fflush(stdout);
   for (int runs = 0; std::cin >> runs && runs > 0;) {

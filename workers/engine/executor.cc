@@ -78,10 +78,8 @@ struct Executor::Impl {
     impl->cut = cut;
     impl->pieces = batch / cut.micro;
     const int team = cut.lanes > 1 ? 1 : threads;
-    // oneDNN chooses blockings for the team that will run them.
-    omp_set_num_threads(team);
     for (int lane = 0; lane < cut.lanes; ++lane) {
-      KERF_ASSIGN(auto program, Program::make(sized, team));
+      KERF_ASSIGN(auto program, Program::make(sized, team, cut.teams));
       impl->lanes.push_back(std::move(program));
     }
     if (cut.lanes > 1) {
@@ -122,6 +120,19 @@ struct Executor::Impl {
       }
     };
     pool->run(share);
+  }
+
+  std::vector<double> run_profiled(std::span<const void* const> from, std::span<void* const> to) {
+    omp_set_num_threads(team());
+    if (!pool && threads > 1) place_team();
+    std::vector<double> times;
+    for (std::int64_t piece = 0; piece < pieces; ++piece) {
+      lanes[0]->point_to(from, to, piece);
+      lanes[0]->run_profiled(times);
+    }
+    // Lanes work side by side: a step's share of the time is what one of them spends on it.
+    for (double& time : times) time /= static_cast<double>(lanes.size());
+    return times;
   }
 
   /// OpenMP keeps the threads of a team as long as its size stays.
@@ -169,6 +180,18 @@ class Stopwatch {
     }
   }
 
+  /// The least time of each step over some runs and over `least`.
+  void profile(int runs, std::vector<double>& least) {
+    impl_.run(from_, to_);
+    for (int i = 0; i < runs; ++i) {
+      const std::vector<double> times = impl_.run_profiled(from_, to_);
+      for (std::size_t step = 0; step < least.size(); ++step) {
+        least[step] = std::min(least[step], times[step]);
+        spent_us_ += times[step];
+      }
+    }
+  }
+
   [[nodiscard]] double least_us() const { return least_us_; }
   [[nodiscard]] double spent_us() const { return spent_us_; }
 
@@ -201,6 +224,42 @@ bool is_faster(Executor::Impl& challenger, Executor::Impl& champion) {
   return first.least_us() < second.least_us();
 }
 
+/// Keeps as many cores busy as will be timed, for some tens of milliseconds: a virtual machine's second
+/// core may be the first one's sibling thread until its host sees that both are wanted.
+void wake_cores(int threads) {
+  constexpr auto kLong = std::chrono::milliseconds(40);
+  LanePool pool(threads);
+  const auto end = std::chrono::steady_clock::now() + kLong;
+  auto spin = [&](int) {
+    while (std::chrono::steady_clock::now() < end) {
+    }
+  };
+  pool.run(spin);
+}
+
+/// Threads for each step, 1 or all, by what a few runs of each kind took; empty where all are best.
+std::vector<int> best_teams(Executor::Impl& alone, Executor::Impl& together) {
+  constexpr int kRounds = 4;
+  constexpr int kRuns = 8;
+  constexpr double kMostUs = 60000;
+  // What a team doesn't gain clearly isn't worth keeping a core busy for.
+  constexpr double kGain = 0.95;
+  if (alone.infos.size() != together.infos.size()) return {};
+  std::vector<std::vector<double>> least(2, std::vector<double>(alone.infos.size(), 1e300));
+  Stopwatch watches[] = {Stopwatch(alone), Stopwatch(together)};
+  for (int round = 0; round < kRounds && watches[0].spent_us() + watches[1].spent_us() < kMostUs; ++round) {
+    for (std::size_t kind = 0; kind < 2; ++kind) watches[kind].profile(kRuns, least[kind]);
+  }
+  std::vector<int> teams(alone.infos.size(), together.threads);
+  bool mixed = false;
+  for (std::size_t i = 0; i < teams.size(); ++i) {
+    if (least[1][i] < kGain * least[0][i]) continue;
+    teams[i] = 1;
+    mixed = true;
+  }
+  return mixed ? teams : std::vector<int>{};
+}
+
 /// Ways to cut a batch that may pay. A micro-batch whose activations stay in the second-level cache
 /// beats a long batch; whole samples on each thread beat threads that share every layer.
 std::vector<Cut> cuts(std::int64_t batch, int threads, std::int64_t arena_bytes_of_sample) {
@@ -213,10 +272,10 @@ std::vector<Cut> cuts(std::int64_t batch, int threads, std::int64_t arena_bytes_
   for (const int lanes : {threads, 1}) {
     const std::int64_t share = batch / lanes;
     if (share < 1) continue;
-    add({divisor(batch, std::min(share, std::max<std::int64_t>(kCache / each, 1))), lanes});
-    add({divisor(batch, std::min(share, std::max<std::int64_t>(kCache / 4 / each, 1))), lanes});
-    add({1, lanes});
-    add({divisor(batch, share), lanes});
+    add({divisor(batch, std::min(share, std::max<std::int64_t>(kCache / each, 1))), lanes, {}});
+    add({divisor(batch, std::min(share, std::max<std::int64_t>(kCache / 4 / each, 1))), lanes, {}});
+    add({1, lanes, {}});
+    add({divisor(batch, share), lanes, {}});
   }
   return out;
 }
@@ -235,21 +294,41 @@ Result<std::unique_ptr<Executor>> Executor::compile(const Graph& graph, const Ex
   const auto finished = [](std::unique_ptr<Impl> impl) { return std::unique_ptr<Executor>(new Executor(std::move(impl))); };
   // Fails where the graph mixes samples; then there is nothing to cut.
   const bool rows = batch > 1 && graph::with_batch(graph, 1).has_value() && graph::with_batch(graph, batch).has_value();
-  if (!rows) {
-    KERF_ASSIGN(auto impl, Impl::make(graph, batch, options.threads, {batch, 1}));
-    return finished(std::move(impl));
-  }
   if (options.cut || !options.tune) {
-    Cut cut{batch, 1};
-    if (options.threads > 1 && batch >= options.threads) cut = {divisor(batch, batch / options.threads), options.threads};
-    if (options.cut) cut = {divisor(batch, options.cut->micro), std::clamp(options.cut->lanes, 1, options.threads)};
+    Cut cut{batch, 1, {}};
+    if (rows && options.threads > 1 && batch >= options.threads) cut = {divisor(batch, batch / options.threads), options.threads, {}};
+    if (options.cut) {
+      cut.teams = options.cut->teams;
+      cut.lanes = rows ? std::clamp(options.cut->lanes, 1, options.threads) : 1;
+      cut.micro = rows ? divisor(batch, options.cut->micro) : batch;
+    }
     KERF_ASSIGN(auto impl, Impl::make(graph, batch, options.threads, cut));
     return finished(std::move(impl));
   }
-  KERF_ASSIGN(auto single, Impl::make(graph, 1, 1, {1, 1}));
+  if (options.threads > 1) wake_cores(options.threads);
+  // A lane for all threads, each step on as many of them as it gains from.
+  const auto in_teams = [&](std::int64_t micro) -> Result<std::unique_ptr<Impl>> {
+    KERF_ASSIGN(auto together, Impl::make(graph, batch, options.threads, {micro, 1, {}}));
+    if (options.threads == 1) return together;
+    KERF_ASSIGN(auto alone, Impl::make(graph, batch, 1, {micro, 1, {}}));
+    // Steps that were timed one by one may do worse in a row: what is mixed has to show that it pays,
+    // and so has the team.
+    std::unique_ptr<Impl> best = std::move(together);
+    for (const std::vector<int>& teams : {best_teams(*alone, *best), std::vector<int>(best->infos.size(), 1)}) {
+      if (teams.empty()) continue;
+      KERF_ASSIGN(auto mixed, Impl::make(graph, batch, options.threads, {micro, 1, teams}));
+      if (is_faster(*mixed, *best)) best = std::move(mixed);
+    }
+    return best;
+  };
+  if (!rows) {
+    KERF_ASSIGN(auto impl, in_teams(batch));
+    return finished(std::move(impl));
+  }
+  KERF_ASSIGN(auto single, Impl::make(graph, 1, 1, {1, 1, {}}));
   std::unique_ptr<Impl> best;
   for (const Cut& cut : cuts(batch, options.threads, single->lanes[0]->arena_bytes())) {
-    KERF_ASSIGN(auto impl, Impl::make(graph, batch, options.threads, cut));
+    KERF_ASSIGN(auto impl, cut.lanes > 1 ? Impl::make(graph, batch, options.threads, cut) : in_teams(cut.micro));
     if (!best || is_faster(*impl, *best)) best = std::move(impl);
   }
   return finished(std::move(best));
@@ -269,16 +348,7 @@ Cut Executor::cut() const { return impl_->cut; }
 void Executor::run(std::span<const void* const> inputs, std::span<void* const> outputs) { impl_->run(inputs, outputs); }
 
 std::vector<double> Executor::run_profiled(std::span<const void* const> inputs, std::span<void* const> outputs) {
-  omp_set_num_threads(impl_->team());
-  Program& lane = *impl_->lanes[0];
-  std::vector<double> times;
-  for (std::int64_t piece = 0; piece < impl_->pieces; ++piece) {
-    lane.point_to(inputs, outputs, piece);
-    lane.run_profiled(times);
-  }
-  // Lanes work side by side: a step's share of the time is what one of them spends on it.
-  for (double& time : times) time /= static_cast<double>(impl_->lanes.size());
-  return times;
+  return impl_->run_profiled(inputs, outputs);
 }
 
 void release_caches() { forget_packed_weights(); }

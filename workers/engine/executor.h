@@ -13,10 +13,12 @@
 namespace kerf::engine {
 
 /// How a batch is cut: `micro` samples at a time, on `lanes` threads that each run whole
-/// micro-batches. One lane runs them with the whole team.
+/// micro-batches. One lane runs them with the whole team, or with fewer threads where `teams` says so,
+/// step by step: a small layer takes less time than a team takes to come together.
 struct Cut {
   std::int64_t micro = 1;
   int lanes = 1;
+  std::vector<int> teams;  ///< Threads of each step; empty = all of them for each.
 
   friend bool operator==(const Cut&, const Cut&) = default;
 };
@@ -24,8 +26,8 @@ struct Cut {
 struct ExecutorOptions {
   std::int64_t batch = 1;  ///< Samples a run; 0 = the graph's own batch (1 where it is free).
   int threads = 1;         ///< OpenMP threads of the calling thread's team; at least 1.
-  /// Cuts the batch into micro-batches, and spreads them over the threads, in the way that is
-  /// fastest here, found by timing a few. Rounding may then differ from machine to machine as f32
+  /// Cuts the batch into micro-batches, and spreads them, or the layers' work, over the threads in the
+  /// way that is fastest here, found by timing a few. Rounding may then differ from machine to machine as f32
   /// kernels of another batch sum in another order; without it the cut follows from the sizes alone.
   bool tune = false;
   std::optional<Cut> cut;  ///< As another executor found it; nothing is timed then.

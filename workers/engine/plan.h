@@ -51,6 +51,7 @@ class Step {
   [[nodiscard]] virtual std::int64_t weight_bytes() const { return 0; }
 
   StepInfo info;
+  int team = 1;  ///< Threads that it was made for.
   std::vector<SlotId> reads;
   std::vector<SlotId> writes;
   /// The output may lie where this input lay, if nobody needs that any more; -1 for none.

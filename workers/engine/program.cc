@@ -1,5 +1,8 @@
 #include "workers/engine/program.h"
 
+#include <omp.h>
+
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <new>
@@ -19,10 +22,37 @@ Program::Memory Program::aligned(std::int64_t bytes) {
   return Memory(memory);
 }
 
-Result<std::unique_ptr<Program>> Program::make(const graph::Graph& graph, int threads) {
+namespace {
+
+/// A plan whose steps know the team that they were made for.
+Result<Plan> lower_for(const graph::Graph& graph, int threads) {
+  // oneDNN chooses blockings for the team that will run them.
+  omp_set_num_threads(threads);
+  KERF_ASSIGN(Plan plan, lower(graph, threads));
+  for (const auto& step : plan.steps) step->team = threads;
+  return plan;
+}
+
+/// Takes the steps that `teams` wants to run on one thread from a plan that was made for that.
+Result<void> mix(Plan& plan, const graph::Graph& graph, const std::vector<int>& teams) {
+  KERF_ASSIGN(Plan alone, lower_for(graph, 1));
+  if (alone.steps.size() != plan.steps.size() || alone.slots.size() != plan.slots.size() || teams.size() != plan.steps.size()) return {};
+  for (std::size_t i = 0; i < teams.size(); ++i) {
+    const bool same = alone.steps[i]->reads == plan.steps[i]->reads && alone.steps[i]->writes == plan.steps[i]->writes;
+    if (teams[i] == 1 && same) std::swap(plan.steps[i], alone.steps[i]);
+  }
+  for (graph::Tensor& constant : alone.constants) plan.constants.push_back(std::move(constant));
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Program>> Program::make(const graph::Graph& graph, int threads, const std::vector<int>& teams) {
   std::unique_ptr<Program> out(new Program());
-  KERF_ASSIGN(out->plan_, lower(graph, threads));
+  KERF_ASSIGN(out->plan_, lower_for(graph, threads));
   Plan& plan = out->plan_;
+  if (threads > 1 && !teams.empty()) KERF_TRY(mix(plan, graph, teams));
+  for (const auto& step : plan.steps) out->one_team_ = out->one_team_ && step->team == threads;
   out->arena_bytes_ = plan_memory(plan);
   out->arena_ = aligned(out->arena_bytes_);
   std::int64_t scratch = 0;
@@ -61,11 +91,20 @@ void Program::point_to(std::span<const void* const> inputs, std::span<void* cons
   }
 }
 
+void Program::run_in_teams() const {
+  int team = -1;
+  for (const auto& step : plan_.steps) {
+    if (step->team != team) omp_set_num_threads(team = step->team);
+    step->run(pointers_.data());
+  }
+}
+
 void Program::run_profiled(std::vector<double>& times) const {
   using Clock = std::chrono::steady_clock;
   times.resize(plan_.steps.size());
   Clock::time_point before = Clock::now();
   for (std::size_t i = 0; i < plan_.steps.size(); ++i) {
+    if (!one_team_) omp_set_num_threads(plan_.steps[i]->team);
     plan_.steps[i]->run(pointers_.data());
     const Clock::time_point after = Clock::now();
     times[i] += std::chrono::duration<double, std::micro>(after - before).count();

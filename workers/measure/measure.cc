@@ -183,10 +183,10 @@ class Measurer {
         KERF_ASSIGN(random_inputs_, random_inputs(candidate_.graph, request_.batch, request_.seed));
       }
       engine::ExecutorOptions options = for_timing();
-      if (options.batch > 1) {
+      if (options.batch > 1 || options.threads > 1) {
         // What is tried to find the best cut isn't memory that the candidate needs.
         KERF_ASSIGN(const Compiled tried, Compiled::make(candidate_.graph, inputs(), options));
-        if (tried.fits_batch()) options.cut = tried.executor().cut();
+        options.cut = tried.executor().cut();
       }
       engine::release_caches();
       instruments_.memory.set_floor();
