@@ -100,7 +100,8 @@ T apply_arithmetic(const std::string& op, T a, T b, bool fmod) {
     if (b == T{}) return T{};
     if (op == "Div") {
       if constexpr (std::is_signed_v<T>) {
-        if (b == T{-1}) return static_cast<T>(T{} - a);
+        // The least integer stays itself, as it would in hardware.
+        if (b == T{-1}) return static_cast<T>(std::make_unsigned_t<T>{} - static_cast<std::make_unsigned_t<T>>(a));
       }
       return static_cast<T>(a / b);
     }
