@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "workers/engine/geometry.h"
 #include "workers/engine/reference/kernels.h"
