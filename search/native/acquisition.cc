@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "search/hypervolume.h"
+#include "search/native/halton.h"
 
 namespace kerf::search::native {
 namespace {
@@ -13,16 +14,6 @@ constexpr std::size_t kSamples = 4096;
 constexpr double kTellingSamples = 24;     // fewer open points in the best gain say too little
 constexpr std::size_t kExactOfThree = 160; // candidates whose exact gain is computed
 constexpr std::size_t kExactOfFour = 24;
-
-double halton(std::size_t index, std::size_t base) {
-  double out = 0;
-  double share = 1;
-  for (; index > 0; index /= base) {
-    share /= static_cast<double>(base);
-    out += share * static_cast<double>(index % base);
-  }
-  return out;
-}
 
 bool covers(const ObjectiveVector& a, const ObjectiveVector& b) {
   for (std::size_t d = 0; d < a.size(); ++d) {

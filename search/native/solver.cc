@@ -5,22 +5,14 @@
 #include <limits>
 #include <utility>
 
+#include "search/native/halton.h"
+
 namespace kerf::search::native {
 namespace {
 
 constexpr int kRounds = 4;           // of the field of far pairs
 constexpr std::size_t kRatios = 48;  // of two models
 constexpr std::size_t kDraws = 144;  // of more
-
-double halton(std::size_t index, std::size_t base) {
-  double out = 0;
-  double share = 1;
-  for (; index > 0; index /= base) {
-    share /= static_cast<double>(base);
-    out += share * static_cast<double>(index % base);
-  }
-  return out;
-}
 
 /// The weighted sum of models as one chain, for a field that far pairs exert.
 class Chain {

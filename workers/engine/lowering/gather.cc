@@ -20,6 +20,18 @@ void check(bool fits, const std::string& label) {
   if (!fits) throw std::runtime_error("node " + label + ": index outside the axis");
 }
 
+/// A step that calls `gather` (a kernel of kernels/gather.h) with the data and the indices of a node.
+template <class Gather>
+void emit_gather(Values& values, const Node& node, const Rep& x, const Rep& i, Gather gather) {
+  const bool wide = values.info(node.inputs[1]).dtype == DType::kS64;
+  const SlotId y = make_output(values, node);
+  values.emit(make_call("kerf:gather", {x.slot, i.slot}, {y},
+                        [gather, wide, from = x.slot, index = i.slot, y, label = node.label()](Pointers p, std::byte*) {
+                          check(gather(p[from], {p[index], wide}, p[y]), label);
+                        }),
+              node.name, node.op, std::string(graph::to_string(values.info(node.outputs[0]).dtype)));
+}
+
 Result<bool> rows(Values& values, const Node& node) {
   const Shape shape = values.info(node.inputs[0]).shape;
   const std::int64_t axis = normalized_axis(node.integer("axis", 0), shape.size());
@@ -30,13 +42,9 @@ Result<bool> rows(Values& values, const Node& node) {
   KERF_ASSIGN(const Rep i, plain_input(values, node.inputs[1]));
   const auto size = static_cast<std::int64_t>(graph::element_size(values.info(node.inputs[0]).dtype));
   const RowGather what{split.outer, split.extent, *graph::element_count(indices.shape), split.inner * size, values.threads()};
-  const bool wide = indices.dtype == DType::kS64;
-  const SlotId y = make_output(values, node);
-  values.emit(make_call("kerf:gather", {x.slot, i.slot}, {y},
-                        [what, wide, from = x.slot, index = i.slot, y, label = node.label()](Pointers p, std::byte*) {
-                          check(gather_rows(what, p[from], {p[index], wide}, p[y]), label);
-                        }),
-              node.name, node.op, std::string(graph::to_string(values.info(node.outputs[0]).dtype)));
+  emit_gather(values, node, x, i, [what](const std::byte* from, const Indices& at, std::byte* to) {
+    return gather_rows(what, from, at, to);
+  });
   return true;
 }
 
@@ -53,13 +61,9 @@ Result<bool> elements(Values& values, const Node& node) {
   const ElementGather what{split.outer, split.extent, indices.shape[along], split.inner, graph::element_size(values.info(node.inputs[0]).dtype)};
   KERF_ASSIGN(const Rep x, plain_input(values, node.inputs[0]));
   KERF_ASSIGN(const Rep i, plain_input(values, node.inputs[1]));
-  const bool wide = indices.dtype == DType::kS64;
-  const SlotId y = make_output(values, node);
-  values.emit(make_call("kerf:gather", {x.slot, i.slot}, {y},
-                        [what, wide, from = x.slot, index = i.slot, y, label = node.label()](Pointers p, std::byte*) {
-                          check(gather_elements(what, p[from], {p[index], wide}, p[y]), label);
-                        }),
-              node.name, node.op, std::string(graph::to_string(values.info(node.outputs[0]).dtype)));
+  emit_gather(values, node, x, i, [what](const std::byte* from, const Indices& at, std::byte* to) {
+    return gather_elements(what, from, at, to);
+  });
   return true;
 }
 
@@ -88,13 +92,9 @@ Result<bool> tuples(Values& values, const Node& node) {
   what.run = strides[first + what.depth - 1] * size;
   KERF_ASSIGN(const Rep x, plain_input(values, node.inputs[0]));
   KERF_ASSIGN(const Rep i, plain_input(values, node.inputs[1]));
-  const bool wide = indices.dtype == DType::kS64;
-  const SlotId y = make_output(values, node);
-  values.emit(make_call("kerf:gather", {x.slot, i.slot}, {y},
-                        [what, wide, from = x.slot, index = i.slot, y, label = node.label()](Pointers p, std::byte*) {
-                          check(gather_tuples(what, p[from], {p[index], wide}, p[y]), label);
-                        }),
-              node.name, node.op, std::string(graph::to_string(values.info(node.outputs[0]).dtype)));
+  emit_gather(values, node, x, i, [what](const std::byte* from, const Indices& at, std::byte* to) {
+    return gather_tuples(what, from, at, to);
+  });
   return true;
 }
 
