@@ -31,6 +31,7 @@ struct LayerWeights {
   graph::Tensor real;                  ///< f32.
   graph::Tensor integers;              ///< s8; empty where integer kernels can't take them.
   std::vector<float> scales;           ///< One, or one an output channel.
+  int zero = 0;                        ///< Of the integers, where they don't fit s8 without it.
   int bits = 32;                       ///< Below 32: the weights were rounded.
 };
 [[nodiscard]] Result<LayerWeights> layer_weights(const graph::Graph& graph, const graph::Node& node);
