@@ -18,7 +18,7 @@ KERF_VECTORIZED void spread_rows(const float* sums, const float* factors, std::i
   }
 }
 
-KERF_VECTORIZED void flip_bytes(const std::uint8_t* x, std::int64_t n, std::uint8_t flip, std::uint8_t* y) {
+KERF_VECTORIZED void flip_run(const std::uint8_t* x, std::int64_t n, std::uint8_t flip, std::uint8_t* y) {
   for (std::int64_t i = 0; i < n; ++i) y[i] = static_cast<std::uint8_t>(x[i] ^ flip);
 }
 
@@ -51,6 +51,14 @@ void spread(const Spreading& what, const float* sums, const float* factors, floa
   });
 }
 
+void flip_bytes(const Flip& what, const std::uint8_t* x, std::uint8_t* y) {
+  constexpr std::int64_t kPart = 16384;
+  parallel_for(static_cast<std::size_t>((what.elements + kPart - 1) / kPart), static_cast<std::size_t>(kPart) / 8, what.threads, [&](std::size_t part) {
+    const std::int64_t first = static_cast<std::int64_t>(part) * kPart;
+    flip_run(x + first, std::min(kPart, what.elements - first), what.flip, y + first);
+  });
+}
+
 void add_border(const Border& what, const std::uint8_t* x, std::uint8_t zero, std::uint8_t* y) {
   std::array<std::int64_t, 3> out{};
   for (std::size_t i = 0; i < 3; ++i) out[i] = what.before[i] + what.in[i] + what.after[i];
@@ -70,7 +78,7 @@ void add_border(const Border& what, const std::uint8_t* x, std::uint8_t zero, st
     const std::uint8_t* from = x + ((image * what.in[0] + plane) * what.in[1] + line) * from_row;
     const std::int64_t left = what.before[2] * what.channels;
     std::memset(to, zero, static_cast<std::size_t>(left));
-    flip_bytes(from, from_row, what.flip, to + left);
+    flip_run(from, from_row, what.flip, to + left);
     std::memset(to + left + from_row, zero, static_cast<std::size_t>(to_row - left - from_row));
   });
 }

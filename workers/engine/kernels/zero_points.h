@@ -14,6 +14,14 @@ struct Spreading {
 };
 void spread(const Spreading& what, const float* sums, const float* factors, float* y);
 
+/// y = x ^ flip: 0x80 makes s8 of u8, 128 below it, and the other way round.
+struct Flip {
+  std::int64_t elements = 0;
+  std::uint8_t flip = 0x80;
+  int threads = 1;
+};
+void flip_bytes(const Flip& what, const std::uint8_t* x, std::uint8_t* y);
+
 /// Images of bytes in channels-last order with a border of zero points around each, as u8.
 ///
 /// Shapes:   x [batch, in…, channels] -> y [batch, before + in + after…, channels].

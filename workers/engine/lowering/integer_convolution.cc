@@ -5,6 +5,7 @@
 #include "workers/engine/kernels/packed_weights.h"
 #include "workers/engine/kernels/primitive.h"
 #include "workers/engine/kernels/zero_points.h"
+#include "workers/engine/lowering/conv_desc.h"
 #include "workers/engine/lowering/integer.h"
 
 namespace kerf::engine {
@@ -59,30 +60,17 @@ struct Geometry {
 
 /// Appends x * w as s32; nullopt where the library has no primitive.
 std::optional<SlotId> emit_sums(Values& values, const Node& node, const Geometry& g, SlotId x, const Tensor& weights, const char* what) {
-  const std::int64_t groups = g.window.groups;
-  const Shape own = row_major_strides(weights.shape());
-  dnnl::memory::dims dims;
-  dnnl::memory::dims strides;
-  if (groups > 1) {
-    dims.push_back(groups);
-    strides.push_back(weights.dim(0) / groups * own[0]);
-  }
-  dims.push_back(weights.dim(0) / groups);
-  dims.insert(dims.end(), weights.shape().begin() + 1, weights.shape().end());
-  strides.insert(strides.end(), own.begin(), own.end());
   Shape target = g.target;
   target[1] = weights.dim(0);
-  dnnl::memory::dims dilations;
-  for (const std::int64_t d : g.window.dilations) dilations.push_back(d - 1);
-  const dnnl::memory::desc from(dims, dnnl::memory::data_type::s8, strides);
-  const dnnl::memory::desc any(dims, dnnl::memory::data_type::s8, dnnl::memory::format_tag::any);
+  const dnnl::memory::desc from = conv_weights_desc(weights.shape(), DType::kS8, g.window.groups, false);
+  const dnnl::memory::desc any(from.get_dims(), dnnl::memory::data_type::s8, dnnl::memory::format_tag::any);
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   try {
     const dnnl::convolution_forward::primitive_desc descriptor(
         cpu_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
         dnnl_desc(g.source, DType::kU8, Layout::kChannelsLast), any, dnnl_desc(target, DType::kS32, Layout::kChannelsLast),
-        g.window.strides, dilations, g.before, g.after, attributes);
+        g.window.strides, dilation_gaps(g.window.dilations), g.before, g.after, attributes);
     auto step = std::make_unique<PrimitiveStep>(dnnl::convolution_forward(descriptor), descriptor.impl_info_str(), descriptor.scratchpad_desc());
     const SlotId y = values.new_slot(DType::kS32, target, Layout::kChannelsLast);
     step->add(DNNL_ARG_SRC, descriptor.src_desc(), x, false);

@@ -8,6 +8,7 @@
 #include "workers/engine/kernels/primitive.h"
 #include "workers/engine/kernels/step.h"
 #include "workers/engine/kernels/zero_points.h"
+#include "workers/engine/lowering/conv_desc.h"
 
 namespace kerf::engine {
 
@@ -101,12 +102,6 @@ Found found_from(const Descriptor& descriptor, bool bias) {
   return found;
 }
 
-dnnl::memory::dims less_one(const Shape& dilations) {
-  dnnl::memory::dims out;
-  for (const std::int64_t d : dilations) out.push_back(d - 1);
-  return out;
-}
-
 /// Asks oneDNN for the primitive; nullopt where it has none.
 std::optional<Found> create(const Call& call, DType destination, const dnnl::primitive_attr& attributes) {
   using dnnl::memory;
@@ -127,12 +122,12 @@ std::optional<Found> create(const Call& call, DType destination, const dnnl::pri
     if (call.kind == Call::Kind::kTransposed) {
       const dnnl::deconvolution_forward::primitive_desc descriptor(
           cpu_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, source, weights, bias,
-          target, w.strides, less_one(w.dilations), w.pads_begin, w.pads_end, attributes);
+          target, w.strides, dilation_gaps(w.dilations), w.pads_begin, w.pads_end, attributes);
       return found_from(descriptor, has_bias);
     }
     const dnnl::convolution_forward::primitive_desc descriptor(
         cpu_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, source, weights, bias,
-        target, w.strides, less_one(w.dilations), w.pads_begin, w.pads_end, attributes);
+        target, w.strides, dilation_gaps(w.dilations), w.pads_begin, w.pads_end, attributes);
     return found_from(descriptor, has_bias);
   } catch (const dnnl::error&) {
     return std::nullopt;
@@ -284,14 +279,7 @@ Result<bool> describe_conv(Values& values, const Node& node, const LayerWeights&
   call.output_dims = {input[0], channels};
   call.output_dims.insert(call.output_dims.end(), call.window.output.begin(), call.window.output.end());
   call.value_dims = call.output_dims;
-  if (transposed) {
-    // The crop can't be negative, which output_padding may ask for.
-    for (std::size_t i = 0; i < call.window.kernel.size(); ++i) {
-      const std::int64_t reach = (call.window.kernel[i] - 1) * call.window.dilations[i] + 1;
-      call.window.pads_end[i] = (call.window.input[i] - 1) * call.window.strides[i] + reach -
-                                call.window.pads_begin[i] - call.window.output[i];
-    }
-  }
+  if (transposed) call.window.pads_end = transposed_ends(call.window);
   for (const std::int64_t extent : call.output_dims) {
     if (extent == 0) return false;
   }
@@ -305,24 +293,8 @@ Result<bool> describe_conv(Values& values, const Node& node, const LayerWeights&
 
 /// The weights' descriptor, which depends on the number format.
 void describe_conv_weights(Call& call) {
-  const Shape& shape = call.weights_data.shape();
   const std::int64_t groups = call.window.groups;
-  const bool transposed = call.kind == Call::Kind::kTransposed;
-  Shape dims;
-  Shape strides;
-  const Shape own = row_major_strides(shape);
-  // oneDNN wants [groups,] output, input, kernel…; ONNX's ConvTranspose has input before output.
-  const std::int64_t out = transposed ? shape[1] : shape[0] / groups;
-  const std::int64_t in = transposed ? shape[0] / groups : shape[1];
-  if (groups > 1) {
-    dims.push_back(groups);
-    strides.push_back((transposed ? in : out) * own[0]);
-  }
-  dims.insert(dims.end(), {out, in});
-  strides.insert(strides.end(), {transposed ? own[1] : own[0], transposed ? own[0] : own[1]});
-  dims.insert(dims.end(), shape.begin() + 2, shape.end());
-  strides.insert(strides.end(), own.begin() + 2, own.end());
-  call.weights = dnnl::memory::desc(dims, dnnl_type(call.weights_data.dtype()), strides);
+  call.weights = conv_weights_desc(call.weights_data.shape(), call.weights_data.dtype(), groups, call.kind == Call::Kind::kTransposed);
   call.weight_mask = call.weight_scales.size() > 1 ? (groups > 1 ? 3 : 1) : 0;
 }
 
