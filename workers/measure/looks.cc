@@ -25,7 +25,7 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr double kRoundSeconds = 0.1;   // of one turn with the machine alone
-constexpr double kSecondsEach = 0.05;   // of profiled runs of one plan
+constexpr double kSecondsEach = 0.025;  // of profiled runs of one plan
 constexpr int kFewestRuns = 8;
 constexpr int kMostRuns = 400;
 constexpr double kQuantile = 0.25;      // what disturbs a run only makes it longer
