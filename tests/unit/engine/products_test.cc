@@ -144,5 +144,19 @@ TEST(Bf16Product, OfAnF32LayerStaysF32) {
   EXPECT_EQ(wide, 2);
 }
 
+TEST(Patches, OfAnImageBecomeRowsWithoutACopy) {
+  Random random(107);
+  Builder b;
+  const std::string patches = b.node("Conv", {b.input({2, 3, 16, 16}), b.constant(random.f32({32, 3, 4, 4}))}, {{"strides", Ints{4, 4}}});
+  const std::string flat = b.node("Reshape", {patches, b.constant(Tensor::s64({3}, {2, 32, 16}))});
+  const std::string rows = b.node("Transpose", {flat}, {{"perm", Ints{0, 2, 1}}});
+  b.output(b.node("LayerNormalization", {rows, b.constant(random.f32({32}))}));
+  // And back: pixels that are counted anew stay where they are.
+  b.output(b.node("Reshape", {flat, b.constant(Tensor::s64({4}, {2, 32, 2, 8}))}));
+  const Ran ran = expect_like_reference(b.graph, random_inputs(b.graph, random), 1e-5F);
+  EXPECT_EQ(count_steps(ran, "Transpose"), 0);
+  EXPECT_LE(count_steps(ran, "reorder"), 2);  // the image on its way in, the second output on its way out
+}
+
 }  // namespace
 }  // namespace kerf::engine::testing
