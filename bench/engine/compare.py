@@ -5,7 +5,7 @@ usage: compare.py BUILD_DIR [--models a,b] [--precisions f32,bf16,int8] [--batch
 
 A cell is model x precision x batch x threads. Each engine is a process of its own that holds the
 compiled model; they take turns in blocks of some 15 ms, half as much to warm up before each, in an
-order drawn anew each round, on the same cores. All are launched several times a cell: what a process
+order drawn anew each round, on the same cores, and each waits until the last one's threads sleep. All are launched several times a cell: what a process
 found when it began (where its memory lies, how an engine tuned itself) is its luck, not the cell's
 figure. An engine's figure is the median of its blocks over all launches; a cell's ratio the median
 over all rounds of kerf's block to the other's of the same round, for the fastest other. int8 is the QDQ file that
@@ -76,9 +76,28 @@ class Peer:
         if warm_up:
             self.ask(warm_up)
         took = self.ask(runs)
-        # Threads of all three go on looking for work for a while: let them go to sleep.
-        time.sleep(0.01)
+        self.fall_asleep()
         return took
+
+    def fall_asleep(self):
+        """Threads of all three go on looking for work for a while, ONNX Runtime's for some 50 ms, on
+        cores that the next engine needs."""
+        before = self.busy_ns()
+        for _ in range(100):
+            time.sleep(0.004)
+            now = self.busy_ns()
+            if now - before < 100_000:
+                return
+            before = now
+
+    def busy_ns(self):
+        total = 0
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                total += int((task / "schedstat").read_text().split()[0])
+            except OSError:
+                pass  # a thread that has just ended
+        return total
 
     def ask(self, runs):
         self.process.stdin.write(f"{runs}\n")

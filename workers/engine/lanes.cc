@@ -3,6 +3,7 @@
 #include <omp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <system_error>
 
@@ -48,12 +49,13 @@ Result<std::unique_ptr<Lanes>> Lanes::make(const Graph& graph, std::int64_t batc
   KERF_ASSIGN(Graph sized, for_batch(graph, cut.micro));
   KERF_ASSIGN(sized, prepare(std::move(sized)));
   std::unique_ptr<Lanes> out(new Lanes());
-  out->threads_ = threads;
   out->cut_ = cut;
   out->pieces_ = batch / cut.micro;
-  const int team = cut.lanes > 1 ? 1 : threads;
+  const bool one = !cut.teams.empty() && std::all_of(cut.teams.begin(), cut.teams.end(), [](int team) { return team == 1; });
+  const int team = cut.lanes > 1 || one ? 1 : threads;
+  out->threads_ = cut.lanes > 1 ? threads : team;
   for (int lane = 0; lane < cut.lanes; ++lane) {
-    KERF_ASSIGN(auto program, Program::make(sized, team, cut.teams));
+    KERF_ASSIGN(auto program, Program::make(sized, team, one ? std::vector<int>{} : cut.teams));
     out->programs_.push_back(std::move(program));
   }
   if (cut.lanes > 1) {

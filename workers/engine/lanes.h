@@ -51,7 +51,7 @@ class Lanes {
   std::int64_t pieces_ = 1;                         // micro-batches of a run
   std::vector<graph::ValueInfo> inputs_, outputs_;
   std::vector<StepInfo> infos_;
-  int threads_ = 1;
+  int threads_ = 1;  // 1 also where each step is to run on one
   Cut cut_;
   std::unique_ptr<LanePool> pool_;      // where there are several lanes
   std::optional<Placement> placement_;  // of OpenMP's threads, where there is one lane for several
