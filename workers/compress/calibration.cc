@@ -1,6 +1,7 @@
 #include "workers/compress/calibration.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -18,7 +19,7 @@ using graph::DType;
 using graph::Graph;
 using graph::Tensor;
 
-constexpr std::int64_t kBatchBytes = 64LL << 20U;
+constexpr std::int64_t kBatchBytes = 2LL << 20U;  // a core's caches: what is observed is read at once
 constexpr std::int64_t kLargestBatch = 32;
 constexpr std::size_t kMostVariants = 24;
 
@@ -290,9 +291,11 @@ Result<void> Calibration::visit(const Graph& graph, std::int64_t most_samples,
     observed.remove_dead();
     engine::ExecutorOptions options;
     options.threads = threads_;
-    options.batch = std::clamp<std::int64_t>(
+    const auto fitting = static_cast<std::uint64_t>(std::clamp<std::int64_t>(
         kBatchBytes / std::max<std::int64_t>(1, sample_bytes(graph, computed)), 1,
-        std::min<std::int64_t>(kLargestBatch, static_cast<std::int64_t>(chosen.size())));
+        std::min<std::int64_t>(kLargestBatch, static_cast<std::int64_t>(chosen.size()))));
+    // A power of two: the last batch of a usual number of samples is full.
+    options.batch = static_cast<std::int64_t>(std::bit_floor(fitting));
     auto compiled = engine::Executor::compile(observed, options);
     if (!compiled.has_value() && compiled.error().code == ErrorCode::kFailedPrecondition) {
       options.batch = 0;  // the model mixes samples: its own batch

@@ -32,7 +32,7 @@ struct ElementMoments {
 /// Statistics of f32 activations on a calibration set, taken when they are first asked for and kept
 /// for all candidates of a study.
 ///
-/// Memory:   one batch of the observed values (64 MiB at most, one sample at least), the
+/// Memory:   one batch of the observed values (2 MiB at most, one sample at least), the
 ///           statistics of the model and of the last few pruned variants, and 512 MiB of second
 ///           moments at most beside those that were just asked for.
 /// Threads:  one caller at a time.
@@ -80,7 +80,7 @@ class Calibration {
   [[nodiscard]] std::vector<graph::Tensor> some_samples(std::int64_t most) const;
 
   static constexpr std::int64_t kModelSamples = 1024;
-  static constexpr std::int64_t kVariantSamples = 128;
+  static constexpr std::int64_t kVariantSamples = 64;
   static constexpr std::int64_t kMomentSamples = 256;
   static constexpr std::size_t kMomentBytes = std::size_t{512} << 20U;
 

@@ -39,7 +39,8 @@ Result<std::unique_ptr<Executor>> Executor::compile(const Graph& graph, const Ex
   const std::int64_t own = own_batch(graph);
   const std::int64_t batch = options.batch > 0 ? options.batch : own > 0 ? own : 1;
   // Fails where the graph mixes samples; then there is nothing to cut.
-  const bool rows = batch > 1 && graph::with_batch(graph, 1).has_value() && graph::with_batch(graph, batch).has_value();
+  const bool may_cut = batch > 1 && (options.tune || options.cut || options.threads > 1);
+  const bool rows = may_cut && graph::with_batch(graph, 1).has_value() && graph::with_batch(graph, batch).has_value();
   auto lanes = options.tune && !options.cut
                    ? tuned_lanes(graph, batch, options.threads, rows)
                    : Lanes::make(graph, batch, options.threads, untimed_cut(batch, rows, options));
