@@ -109,7 +109,8 @@ Result<void> Calibration::check_inputs(const Graph& graph) const {
 }
 
 Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
-    const Graph& graph, const std::string& variant, const std::vector<std::string>& values) {
+    const Graph& graph, const std::string& variant, const std::vector<std::string>& values,
+    bool means) {
   KERF_TRY(check_inputs(graph));
   std::vector<std::string> unchanged;
   std::vector<std::string> own;
@@ -127,28 +128,32 @@ Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
   std::map<std::string, const ValueStatistics*> out;
   if (!unchanged.empty()) {
     Variant& model = variant_of("");
-    KERF_TRY(complete(model_, unchanged, model));
+    KERF_TRY(complete(model_, unchanged, true, model));
     for (const std::string& value : unchanged) out[value] = &model.values.at(value);
   }
   if (!own.empty()) {
     Variant& changed = variant_of(variant);
-    KERF_TRY(complete(graph, own, changed));
+    KERF_TRY(complete(graph, own, means || variant.empty(), changed));
     for (const std::string& value : own) out[value] = &changed.values.at(value);
   }
   return out;
 }
 
-/// Observes those of `values` that the variant doesn't have yet.
+/// Observes those of `values` that the variant doesn't have yet, or not with their means.
 Result<void> Calibration::complete(const Graph& graph, const std::vector<std::string>& values,
-                                   Variant& variant) {
-  const std::vector<std::string> missing = without(values, variant.values);
+                                   bool means, Variant& variant) {
+  std::map<std::string, const ValueStatistics*> known;
+  for (const auto& [value, statistics] : variant.values) {
+    if (!means || statistics.samples > 0) known[value] = &statistics;
+  }
+  const std::vector<std::string> missing = without(values, known);
   if (missing.empty()) return {};
   std::map<std::string, ValueStatistics> found;
   const auto add = [&](const std::string& value, std::span<const float> data,
                        const graph::Shape& sample, std::int64_t samples) -> Result<void> {
     ValueStatistics& statistics = found[value];
     if (statistics.sample_shape.empty()) statistics.sample_shape = sample;
-    if (!statistics.add(data, samples)) return not_finite(value);
+    if (!statistics.add(data, samples, means)) return not_finite(value);
     return {};
   };
   KERF_TRY(visit(graph, variant.key.empty() ? kModelSamples : kVariantSamples, missing, add));

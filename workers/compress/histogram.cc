@@ -4,13 +4,13 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "workers/engine/kernels/vectorized.h"
 
 namespace kerf::compress {
 namespace {
 
-constexpr std::size_t kLanes = 16;  // independent, so that the compiler can vectorise
 constexpr std::size_t kBlock = 1024;
 constexpr auto kBins = ValueStatistics::kBins;
 /// Counters for zeros behind the bins: neighbours that are zero, half of them after a Relu, would
@@ -30,32 +30,23 @@ struct Extent {
   bool finite = true;
 };
 
+/// As integers that are in the same order: their least and most need no care for what isn't a number,
+/// which is seen by its magnitude instead.
 KERF_VECTORIZED Extent extent_of(const float* values, std::size_t size) {
-  float least[kLanes];
-  float most[kLanes];
-  std::uint32_t odd[kLanes] = {};  // 1 where an exponent is all ones: infinite or no number
-  for (std::size_t lane = 0; lane < kLanes; ++lane) least[lane] = most[lane] = values[0];
-  std::size_t i = 0;
-  for (; i + kLanes <= size; i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const float value = values[i + lane];
-      least[lane] = value < least[lane] ? value : least[lane];
-      most[lane] = value > most[lane] ? value : most[lane];
-      odd[lane] |= ((std::bit_cast<std::uint32_t>(value) & 0x7FFFFFFFU) + 0x00800000U) >> 31U;
-    }
+  constexpr std::int32_t kMagnitude = 0x7FFFFFFF;
+  constexpr std::int32_t kInfinite = 0x7F800000;
+  const auto ordered = [](std::int32_t bits) { return bits ^ ((bits >> 31) & kMagnitude); };
+  std::int32_t least = std::numeric_limits<std::int32_t>::max();
+  std::int32_t most = std::numeric_limits<std::int32_t>::min();
+  std::int32_t largest = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto bits = std::bit_cast<std::int32_t>(values[i]);
+    const std::int32_t key = bits ^ ((bits >> 31) & kMagnitude);
+    least = key < least ? key : least;
+    most = key > most ? key : most;
+    largest = (bits & kMagnitude) > largest ? (bits & kMagnitude) : largest;
   }
-  for (; i < size; ++i) {
-    least[0] = values[i] < least[0] ? values[i] : least[0];
-    most[0] = values[i] > most[0] ? values[i] : most[0];
-    odd[0] |= ((std::bit_cast<std::uint32_t>(values[i]) & 0x7FFFFFFFU) + 0x00800000U) >> 31U;
-  }
-  Extent out{least[0], most[0], true};
-  for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    out.least = least[lane] < out.least ? least[lane] : out.least;
-    out.most = most[lane] > out.most ? most[lane] : out.most;
-    out.finite = out.finite && odd[lane] == 0;
-  }
-  return out;
+  return {std::bit_cast<float>(ordered(least)), std::bit_cast<float>(ordered(most)), largest < kInfinite};
 }
 
 /// Where each value of a block is counted: its bin, `kBins` further on where it is negative; zeros at
@@ -111,7 +102,7 @@ KERF_VECTORIZED void add_to(double* sums, const float* values, std::size_t size)
 
 }  // namespace
 
-bool ValueStatistics::add(std::span<const float> values, std::int64_t sample_count) {
+bool ValueStatistics::add(std::span<const float> values, std::int64_t sample_count, bool means) {
   if (values.empty()) return true;
   const Extent extent = extent_of(values.data(), values.size());
   if (!extent.finite) return false;
@@ -152,6 +143,7 @@ bool ValueStatistics::add(std::span<const float> values, std::int64_t sample_cou
   }
   count += static_cast<std::int64_t>(values.size());
 
+  if (!means) return true;
   const std::size_t size =
       sample_count > 0 ? values.size() / static_cast<std::size_t>(sample_count) : 0;
   if (sum.empty()) sum.assign(size, 0.0);

@@ -99,7 +99,15 @@ void exchange_tile(const T* from, std::int64_t from_stride, T* to, std::int64_t 
     for (std::int64_t i = 0; i < kSide; ++i) std::memcpy(to + i * to_stride, block[i], sizeof block[i]);
     return;
   }
-  for (std::int64_t i = 0; i < rows; ++i) {
+  // Channels that aren't a multiple of sixteen, as pruning leaves them: by four what can be.
+  std::int64_t whole = 0;
+  if constexpr (std::is_same_v<T, std::uint32_t>) {
+    if (columns % 4 == 0) whole = rows / 4 * 4;
+    for (std::int64_t j = 0; j < columns && whole > 0; j += 4) {
+      for (std::int64_t i = 0; i < whole; i += 4) exchange_words(from + j * from_stride + i, from_stride, to + i * to_stride + j, to_stride);
+    }
+  }
+  for (std::int64_t i = whole; i < rows; ++i) {
     for (std::int64_t j = 0; j < columns; ++j) to[i * to_stride + j] = from[j * from_stride + i];
   }
 }
