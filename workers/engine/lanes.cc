@@ -74,7 +74,10 @@ Result<std::unique_ptr<Lanes>> Lanes::make(const Graph& graph, std::int64_t batc
   };
   out->inputs_ = whole(plan.inputs);
   out->outputs_ = whole(plan.outputs);
-  for (const auto& step : plan.steps) out->infos_.push_back(step->info);
+  for (const auto& step : plan.steps) {
+    out->infos_.push_back(step->info);
+    out->infos_.back().weight_bytes = step->weight_bytes();
+  }
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "workers/process/executive.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <map>
@@ -17,7 +18,9 @@
 #include "workers/data/bind.h"
 #include "workers/data/dataset.h"
 #include "workers/data/split.h"
+#include "workers/measure/channel_steps.h"
 #include "workers/measure/inspect.h"
+#include "workers/measure/looks.h"
 #include "workers/measure/measure.h"
 #include "workers/onnx/reader.h"
 #include "workers/onnx/writer.h"
@@ -191,8 +194,20 @@ struct Executive::Impl {
     KERF_TRY(load_model(work, paths));
     KERF_TRY(load_data(work, paths));
     tell("compile", 0.8);
-    KERF_ASSIGN(const measure::HostLock::Turn turn, shared_turn());
-    KERF_ASSIGN(const ModelInfo info, measure::inspect(loaded->prepared));
+    ModelInfo info;
+    {
+      KERF_ASSIGN(const measure::HostLock::Turn turn, shared_turn());
+      KERF_ASSIGN(info, measure::inspect(loaded->prepared));
+    }
+    if (work.payload.value("scan_channels", false) && lock) {
+      const Json settings = work.payload.value("measure", Json::object());
+      measure::ChannelScan scan;
+      scan.threads = settings.value("threads", 1);
+      scan.batch = settings.value("batch", std::int64_t{1});
+      scan.wait.waiting = [this](double) { tell("wait_lock", 0); };
+      KERF_ASSIGN(auto costs, measure::scan_channels(loaded->prepared, scan, &*lock, tell));
+      for (TiedGroup& group : info.groups) group.costs = std::move(costs[group.name]);
+    }
     return info.to_json();
   }
 
@@ -221,6 +236,31 @@ struct Executive::Impl {
                                            lock ? &*lock : nullptr, tell, &instruments));
     measurement.phase_ms["load"] = load_ms;
     return measurement.to_json();
+  }
+
+  // On the calibration part, which no candidate is judged by; without one on the evaluation part.
+  Result<Json> looked(const Work& work, const Json& paths) {
+    KERF_TRY(load_model(work, paths));
+    KERF_TRY(load_data(work, paths));
+    KERF_ASSIGN(const LookRequest request, LookRequest::parse(work.payload.value("looks", Json())));
+    const auto evaluation = loaded->parts.find("evaluation");
+    std::vector<graph::Tensor> samples;
+    if (loaded->calibration) {
+      samples = loaded->calibration->some_samples(request.samples);
+    } else if (evaluation != loaded->parts.end()) {
+      samples = evaluation->second.slice(0, std::min(request.samples, evaluation->second.samples)).inputs;
+    }
+    const Json settings = work.payload.value("measure", Json::object());
+    measure::LookSettings how;
+    how.threads = settings.value("threads", 1);
+    how.batch = settings.value("batch", std::int64_t{1});
+    how.wait.waiting = [this](double) { tell("wait_lock", 0); };
+    if (!lock) return *lock_failure;
+    KERF_ASSIGN(const LookResult seen,
+                measure::take_looks(loaded->prepared,
+                                    loaded->calibration ? &*loaded->calibration : nullptr, samples,
+                                    request, how, &*lock, tell));
+    return seen.to_json();
   }
 
   Result<Json> exported(const Work& work, const Json& paths) {
@@ -256,6 +296,8 @@ Result<Json> Executive::execute(const Work& work, const Json& paths, const TellP
       return impl_->measured(work, paths);
     case WorkKind::kExport:
       return impl_->exported(work, paths);
+    case WorkKind::kProfile:
+      return impl_->looked(work, paths);
   }
   return invalid_argument("unknown kind of work");
 }
