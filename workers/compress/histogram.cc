@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "workers/engine/kernels/vectorized.h"
+#include "workers/compress/vectorized.h"
 
 namespace kerf::compress {
 namespace {
