@@ -78,6 +78,7 @@ Json ModelInfo::to_json() const {
     out["groups"].push_back(
         {{"name", group.name}, {"layers", group.layers}, {"channels", group.channels}});
   }
+  if (!distill_refused_because.empty()) out["distill_refused_because"] = distill_refused_because;
   return out;
 }
 
@@ -95,6 +96,7 @@ Result<ModelInfo> ModelInfo::parse(const Json& document) {
     info.macs = document.at("macs").get<std::int64_t>();
     info.params = document.at("params").get<std::int64_t>();
     info.opset = document.at("opset").get<std::int64_t>();
+    info.distill_refused_because = document.value("distill_refused_because", "");
     return info;
   } catch (const Json::exception& e) {
     return invalid_argument(std::string("model info: ") + e.what());

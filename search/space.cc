@@ -128,6 +128,8 @@ Json SearchSpace::plan_json(const Choices& choices) const {
     if (whole.weight_bits < 2 || (whole.weight_bits <= 8 && grouped)) {
       keys.erase("codebook");
     }
+    // Shared values are rounded as one.
+    if (keys.contains("codebook")) keys.erase("rounding");
     if (whole.weight_bits == 32) {
       for (const std::string& key : precision_keys()) keys.erase(key);
     }
@@ -266,7 +268,7 @@ std::optional<Choices> SearchSpace::choices_of(const CompressionPlan& plan) cons
         if (dimension.kind == DimensionKind::kRank) probe.rank = value.rank;
         if (dimension.kind == DimensionKind::kCodebook) probe.codebook = value.codebook;
         if (keys.empty() && target.prune.ratio <= 0) probe.prune = target.prune;
-        if (keys.empty() && target.rank.share >= 1) probe.rank = target.rank;
+        if (keys.empty() && !target.rank.factorizes()) probe.rank = target.rank;
       }
       if (probe == target) {
         choices[d] = static_cast<int>(v);

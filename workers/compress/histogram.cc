@@ -139,6 +139,7 @@ bool ValueStatistics::add(std::span<const float> values, std::int64_t sample_cou
     zeros += static_cast<std::int64_t>(values.size());
   }
   count += static_cast<std::int64_t>(values.size());
+  moving.add(values, sample_count);
 
   const std::size_t size =
       sample_count > 0 ? values.size() / static_cast<std::size_t>(sample_count) : 0;
