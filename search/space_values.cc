@@ -16,21 +16,6 @@ bool contains(const std::vector<Json>& list, const Json& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
-/// Whether some kernel stands for the combination: integers with integers, weights alone, signs with
-/// signs; bf16 and f32 are one thing each. Groups have no integer kernel, and signs neither groups nor
-/// a way of rounding.
-bool has_meaning(const LayerPlan& plan) {
-  if (plan.weight_bits >= 16) return true;
-  const bool signs = plan.weight_bits == 1 || plan.weight_bits == kTernaryBits;
-  const bool grouped = plan.granularity.starts_with("group:");
-  if (grouped && (signs || plan.activation_bits <= 8)) return false;
-  if (signs && plan.rounding != "nearest") return false;
-  if (signs && !plan.symmetric && plan.activation_bits > 8) return false;
-  if (plan.activation_bits == 16) return signs;
-  if (plan.activation_bits == 1) return signs && plan.activation_range == "static";
-  return true;
-}
-
 bool supports_granularity(const LayerInfo& layer, const std::string& granularity) {
   const std::string listed = granularity.starts_with("group:") ? "group:N" : granularity;
   return std::find(layer.granularities.begin(), layer.granularities.end(), listed) !=
@@ -96,6 +81,18 @@ const std::vector<std::string>& precision_keys() {
                                                 "granularity", "symmetric",       "range",
                                                 "weight_range", "rounding"};
   return keys;
+}
+
+bool has_meaning(const LayerPlan& plan) {
+  if (plan.weight_bits >= 16) return true;
+  const bool signs = plan.weight_bits == 1 || plan.weight_bits == kTernaryBits;
+  const bool grouped = plan.granularity.starts_with("group:");
+  if (grouped && (signs || plan.activation_bits <= 8)) return false;
+  if (signs && plan.rounding != "nearest") return false;
+  if (signs && !plan.symmetric && plan.activation_bits > 8) return false;
+  if (plan.activation_bits == 16) return signs;
+  if (plan.activation_bits == 1) return signs && plan.activation_range == "static";
+  return true;
 }
 
 double effective_bits(int weight_bits) { return weight_bits == kTernaryBits ? 1.58 : weight_bits; }
