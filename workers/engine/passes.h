@@ -29,7 +29,8 @@ struct PassOptions {
 /// (which becomes a Gemm where its left side is 2-D), dead nodes removed, shapes inferred.
 ///
 /// Layers keep their node names. Works on graphs in QDQ form too: a DequantizeLinear of constant
-/// weights that feeds a layer stays, QOperator nodes become QDQ form.
+/// weights that feeds a layer stays, QOperator nodes and dynamically quantized layers (MatMulInteger,
+/// ConvInteger) become QDQ form.
 ///
 /// "fuse-activations" is the executor's: it joins activations, residual sums and requantization to
 /// the step of the layer before them. "remove-dead-nodes" runs again whenever a graph was rewritten.

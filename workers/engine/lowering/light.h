@@ -14,6 +14,7 @@ namespace kerf::engine {
 [[nodiscard]] Result<bool> lower_reduction(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_logic(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_cast(Values& values, const graph::Node& node);
+[[nodiscard]] Result<bool> lower_quantization(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_gather(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_scatter(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_ordering(Values& values, const graph::Node& node);
