@@ -128,6 +128,12 @@ ROWS = {
     "3-bit weights, 50 % zero, distilled": pruned(0.5, weight_bits=3, activation_bits=32, weight_range="mse",
                                                   recovery="distill"),
     "4-bit, 70 % zero, distilled": pruned(0.7, weight_bits=4, activation_bits=8, range="mse", recovery="distill"),
+    "3-bit, 45 % zero, adaptive, reconstructed": pruned(
+        0.45, weight_bits=3, activation_bits=8, range="mse", rounding="adaptive", recovery="reconstruct"),
+    "3-bit, 45 % zero, reconstructed and distilled": pruned(
+        0.45, weight_bits=3, activation_bits=8, range="mse", recovery=["reconstruct", "distill"]),
+    "2-bit, reconstructed and distilled for long": integers(
+        2, range="mse", recovery=["reconstruct", "distill"], distill=LONG),
     "4-bit, 80 % zero, distilled for long": pruned(0.8, weight_bits=4, activation_bits=8, range="mse",
                                                    recovery="distill", distill=LONG),
 }
@@ -146,7 +152,7 @@ EXPECTED = [
      ["25 % of the channels, distilled", "25 % of the channels, reconstructed and distilled"], 3, 1),
 ] + [
     (f"the file 10 × smaller: at most 2 points ({model})", model,
-     [row for row in ROWS if "distilled" in row], 2, 10) for model in MODELS
+     [row for row in ROWS if "distilled" in row or "reconstructed" in row], 2, 10) for model in MODELS
 ]
 
 
@@ -195,9 +201,9 @@ class Model:
             bare.get("global", {}).pop(key, None)
         for keys in bare.get("layers", {}).values():
             keys.pop("rounding", None)
-        got = self.kerf("eval", bare, "--data", self.folder / "few.npz", "--seconds", "0.5", "--json")
+        got = self.kerf("eval", bare, "--data", self.folder / "few.npz", "--seconds", "0.3", "--json")
         if isinstance(got, str):
-            return {}
+            return {"refused": got}
         return {"latency_p50_us": got["latency_p50_us"], "latency_ratio": got.get("latency_ratio", 1.0), "noisy": got["noisy"]}
 
     def right(self, plan):
@@ -358,6 +364,7 @@ def table_of(name, kept):
             lines.append(f"| {row} | refused: {got['refused']} | | | | | | |")
             continue
         timed = latency.get(row, {})
+        timed = {} if "refused" in timed else timed
         time = f"{timed['latency_p50_us']:.1f}" if timed else ""
         faster = f"{1 / timed['latency_ratio']:.2f} ×" if timed else ""
         seconds = f"{got['recovery_seconds']:.1f}" if got["recovery_seconds"] else ""
