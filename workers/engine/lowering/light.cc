@@ -64,7 +64,7 @@ Result<bool> lower_light(Values& values, const Node& node) {
     if (!input.empty() && !values.known(input)) return false;
   }
   for (const auto lower : {lower_normalization, lower_reduction, lower_logic, lower_cast, lower_quantization, lower_gather, lower_scatter,
-                           lower_ordering, lower_resize, lower_integer_products, lower_rearranging, lower_recurrent}) {
+                           lower_ordering, lower_resize, lower_integer_products, lower_rearranging, lower_spectral, lower_recurrent}) {
     KERF_ASSIGN(const bool lowered, lower(values, node));
     if (lowered) return true;
   }

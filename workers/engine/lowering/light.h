@@ -21,6 +21,7 @@ namespace kerf::engine {
 [[nodiscard]] Result<bool> lower_resize(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_integer_products(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_rearranging(Values& values, const graph::Node& node);
+[[nodiscard]] Result<bool> lower_spectral(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_recurrent(Values& values, const graph::Node& node);
 
 /// The value in the graph's own type (f32 where it is a number of whatever format), row-major.

@@ -125,8 +125,16 @@ class Lowering {
       }
     } else {
       bool lowered = false;
-      if (anchor.op == "Gemm") {
-        KERF_ASSIGN(lowered, lower_gemm(values_, anchor));
+      if (anchor.op == "Gemm" || anchor.op == "MatMul") {
+        // Weights that only layers read aren't a value until one can't use them as integers.
+        if (!values_.known(anchor.inputs[1])) {
+          KERF_ASSIGN(const LayerWeights weights, layer_weights(graph_, anchor));
+          Rep given;
+          given.slot = values_.constant_slot(weights.real);
+          values_.set(anchor.inputs[1], given);
+        }
+        const bool bf16 = anchor.text("kerf_precision", "") == "bf16";
+        KERF_ASSIGN(lowered, anchor.op == "Gemm" ? lower_gemm(values_, anchor) : lower_matmul(values_, anchor, {bf16, Numeric{}}));
       } else if (anchor.op == "Conv" || anchor.op == "ConvTranspose") {
         KERF_ASSIGN(lowered, lower_open_convolution(values_, anchor));
       }
