@@ -549,6 +549,8 @@ Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
       payload["metadata"] = where_from(grant, definition);
       break;
     case WorkKind::kInspect:
+      payload["scan_channels"] = definition.space.snap_channels;
+      break;
     case WorkKind::kProfile:
       break;
   }

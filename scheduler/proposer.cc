@@ -32,6 +32,7 @@ Result<std::unique_ptr<Proposer>> Proposer::make(const StudyDefinition& study,
   problem.anchors = space.anchors();
   problem.reference = std::move(reference);
   problem.profile = std::move(profile);
+  if (study.budget.gain > 0) problem.poor_gain = study.budget.gain;
   KERF_ASSIGN(std::unique_ptr<search::Sampler> sampler,
               factory(study.search.sampler, std::move(problem)));
   return std::unique_ptr<Proposer>(new Proposer(std::move(space), std::move(sampler)));
