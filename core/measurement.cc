@@ -92,4 +92,15 @@ Result<Measurement> Measurement::parse(const Json& document) {
   }
 }
 
+Result<std::map<std::string, std::string>> measured_metadata(const Json& measurement) {
+  KERF_ASSIGN(const Measurement read, Measurement::parse(measurement));
+  Json measured = read.metrics;
+  for (const auto& [metric, interval] : read.ci95) measured[metric + "_ci95"] = interval;
+  measured["samples"] = read.samples;
+  measured["runs"] = read.runs;
+  return std::map<std::string, std::string>{
+      {"kerf.measured", canonical_text(measured)},
+      {"kerf.hardware", canonical_text(read.hardware.to_json())}};
+}
+
 }  // namespace kerf

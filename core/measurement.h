@@ -57,4 +57,10 @@ struct Measurement {
   [[nodiscard]] static Result<Measurement> parse(const Json& document);
 };
 
+/// What an exported file says of how it did: "kerf.measured" ({metric: value, metric_ci95: [lo, hi],
+/// samples, runs}) and "kerf.hardware" (the fingerprint), as JSON.
+///
+/// Errors:   invalid_argument for what isn't a Measurement's to_json().
+[[nodiscard]] Result<std::map<std::string, std::string>> measured_metadata(const Json& measurement);
+
 }  // namespace kerf

@@ -500,6 +500,24 @@ bool Core::give(const WorkKey& key, const WorkerInfo& worker) {
   return false;
 }
 
+/// What an exported file says of itself: hashes of what it was made from, the plan, what was measured.
+std::map<std::string, std::string> Core::where_from(const storage::LeaseGrant& grant,
+                                                    const StudyDefinition& definition) {
+  std::map<std::string, std::string> out = {
+      {"kerf.study", grant.key.study},
+      {"kerf.trial", std::to_string(grant.key.number)},
+      {"kerf.plan", canonical_text(grant.candidate)},
+      {"kerf.source", definition.model},
+      {"kerf.calibration", definition.data.single.empty() ? definition.data.calibration
+                                                          : definition.data.single}};
+  const auto trial = store_.trial(grant.key.study, grant.key.number);
+  if (!trial.has_value()) return out;
+  if (const auto measured = measured_metadata(trial->measurement); measured.has_value()) {
+    out.insert(measured->begin(), measured->end());
+  }
+  return out;
+}
+
 Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
   const Study* study = find(grant.key.study);
   StudyDefinition stored;
@@ -531,9 +549,7 @@ Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
       payload["metrics"] = verify_metrics();
       break;
     case WorkKind::kExport:
-      payload["metadata"] = {{"kerf.study", grant.key.study},
-                             {"kerf.trial", std::to_string(grant.key.number)},
-                             {"kerf.plan", canonical_text(grant.candidate)}};
+      payload["metadata"] = where_from(grant, definition);
       break;
     case WorkKind::kInspect:
       payload["scan_channels"] = definition.space.snap_channels;

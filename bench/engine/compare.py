@@ -1,12 +1,14 @@
 """kerf, ONNX Runtime and OpenVINO on the same ONNX files, interleaved in one run.
 
 usage: compare.py BUILD_DIR [--models a,b] [--precisions f32,bf16,int8] [--batches 1,32]
-                  [--threads 1,2] [--seconds 1.0] [--json OUT]
+                  [--threads 1,2] [--seconds 1.0] [--launches 3] [--json OUT]
 
 A cell is model x precision x batch x threads. Each engine is a process of its own that holds the
 compiled model; they take turns in blocks of some 15 ms, half as much to warm up before each, in an
-order drawn anew each round, on the same cores. An engine's figure is the median of its blocks; a
-cell's ratio the median over the rounds of kerf's block to the fastest other's. int8 is the QDQ file that
+order drawn anew each round, on the same cores, and each waits until the last one's threads sleep. All are launched several times a cell: what a process
+found when it began (where its memory lies, how an engine tuned itself) is its luck, not the cell's
+figure. An engine's figure is the median of its blocks over all launches; a cell's ratio the median
+over all rounds of kerf's block to the other's of the same round, for the fastest other. int8 is the QDQ file that
 `kerf export` writes: all three read the same one. ONNX Runtime has no bf16 kernels here.
 
 Outputs are compared first: f32 within 1e-3 of the largest output, bf16 and int8 by their signal to
@@ -50,30 +52,52 @@ VERBOSE = bool(os.environ.get("VERBOSE"))  # also says how kerf cut the batch
 # A virtual machine's second core may sit on the first one's sibling thread until both have been busy
 # for a while: shorter blocks measure where the host put us.
 BLOCK_US = 15000
+FEWEST_ROUNDS = 9  # of all launches together
 
 
 class Peer:
-    """One engine's process."""
+    """One engine's process; ready() waits until its model is compiled."""
 
     def __init__(self, name, command, cores):
         self.name = name
+        self.said = ""
         environment = dict(os.environ, OMP_NUM_THREADS=str(len(cores)))
         self.process = subprocess.Popen(
             ["taskset", "-c", ",".join(map(str, cores))] + command, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    def ready(self):
         line = self.process.stdout.readline()
         if line.strip() != "ready":
-            raise RuntimeError(f"{name}: {self.process.stderr.read().strip()[-400:]}")
-        self.times = []
-        self.said = ""
+            raise RuntimeError(f"{self.name}: {self.process.stderr.read().strip()[-400:]}")
+        return self
 
     def block(self, runs, warm_up=0):
         if warm_up:
             self.ask(warm_up)
         took = self.ask(runs)
-        # Threads of all three go on looking for work for a while: let them go to sleep.
-        time.sleep(0.01)
+        self.fall_asleep()
         return took
+
+    def fall_asleep(self):
+        """Threads of all three go on looking for work for a while, ONNX Runtime's for some 50 ms, on
+        cores that the next engine needs."""
+        before = self.busy_ns()
+        for _ in range(100):
+            time.sleep(0.004)
+            now = self.busy_ns()
+            if now - before < 100_000:
+                return
+            before = now
+
+    def busy_ns(self):
+        total = 0
+        for task in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+            try:
+                total += int((task / "schedstat").read_text().split()[0])
+            except OSError:
+                pass  # a thread that has just ended
+        return total
 
     def ask(self, runs):
         self.process.stdin.write(f"{runs}\n")
@@ -153,7 +177,39 @@ def compared(reference, got, precision):
     return f"{ratio:.0f} dB", ratio > 20
 
 
-def run_cell(programs, folder, files, precision, batch, threads, seconds, generator):
+def launch(commands, cores):
+    """All engines, ready. kerf times its ways to run while it compiles: it comes last, alone."""
+    peers = []
+    try:
+        for name in sorted(commands, key=lambda n: n == "kerf"):
+            if name == "kerf":
+                for peer in peers:
+                    peer.ready()
+            peers.append(Peer(name, commands[name], cores))
+        peers[-1].ready()
+    except BaseException:
+        for peer in peers:
+            peer.end()
+        raise
+    return peers
+
+
+def turns(peers, seconds, fewest, generator):
+    """Rounds of one block an engine: a dict of microseconds a run each."""
+    runs = {}
+    for peer in peers:
+        once = min(peer.block(1) for _ in range(3))
+        runs[peer.name] = max(2, min(8000, int(BLOCK_US / max(once, 0.5))))
+    rounds = []
+    end = time.monotonic() + seconds * len(peers)
+    while len(rounds) < fewest or time.monotonic() < end:
+        order = list(peers)
+        generator.shuffle(order)
+        rounds.append({p.name: p.block(runs[p.name], (runs[p.name] + 1) // 2) for p in order})
+    return rounds
+
+
+def run_cell(programs, folder, files, precision, batch, threads, options, generator):
     cores = sorted(os.sched_getaffinity(0))[-threads:]
     model = files["int8" if precision == "int8" else "f32"]
     source = folder / "input.raw"
@@ -171,41 +227,30 @@ def run_cell(programs, folder, files, precision, batch, threads, seconds, genera
         "openvino": [programs["openvino"], str(model), hint, str(batch), str(threads), str(source),
                      str(target["openvino"])],
     }
-    peers, notes = [], {}
-    try:
-        for name, command in commands.items():
-            if name == "ort" and precision == "bf16":
-                # It still says what the answer is.
-                Peer(name, command, cores).end()
-                continue
-            peers.append(Peer(name, command, cores))
-        reference = np.fromfile(target["ort"], np.float32)
-        for peer in peers:
-            said, right = compared(reference, np.fromfile(target[peer.name], np.float32), precision)
-            notes[peer.name] = said
-            if not right and peer.name == "kerf":
-                raise RuntimeError(f"kerf computes something else than ONNX Runtime: {said}")
-        runs = {}
-        for peer in peers:
-            once = min(peer.block(1) for _ in range(3))
-            runs[peer.name] = max(2, min(8000, int(BLOCK_US / max(once, 0.5))))
-        end = time.monotonic() + seconds * len(peers)
-        rounds = 0
-        while rounds < 7 or time.monotonic() < end:
-            order = list(peers)
-            generator.shuffle(order)
-            for peer in order:
-                peer.times.append(peer.block(runs[peer.name], (runs[peer.name] + 1) // 2))
-            rounds += 1
-    finally:
-        for peer in peers:
-            peer.end()
-    notes["kerf"] += f" ({peers[0].said})" if notes.get("kerf") and VERBOSE else ""
+    if precision == "bf16":
+        # It still says what the answer is.
+        Peer("ort", commands.pop("ort"), cores).ready().end()
+    rounds, notes, cuts = [], {}, []
+    for _ in range(options.launches):
+        peers = launch(commands, cores)
+        try:
+            reference = np.fromfile(target["ort"], np.float32)
+            for peer in peers:
+                said, right = compared(reference, np.fromfile(target[peer.name], np.float32), precision)
+                notes[peer.name] = said
+                if not right and peer.name == "kerf":
+                    raise RuntimeError(f"kerf computes something else than ONNX Runtime: {said}")
+            fewest = math.ceil(FEWEST_ROUNDS / options.launches)
+            rounds += turns(peers, options.seconds / options.launches, fewest, generator)
+        finally:
+            for peer in peers:
+                peer.end()
+        cuts += [p.said for p in peers if p.name == "kerf"]
+    notes["kerf"] += f" ({' | '.join(cuts)})" if VERBOSE else ""
     # In pairs: where the host gives both cores' threads one core for a while, all engines of a round
     # have it. The fastest other is the one that kerf is slowest beside.
-    ours = next(p.times for p in peers if p.name == "kerf")
-    ratio = max(statistics.median(a / b for a, b in zip(ours, p.times)) for p in peers if p.name != "kerf")
-    return {p.name: statistics.median(p.times) for p in peers}, ratio, notes
+    ratio = max(statistics.median(r["kerf"] / r[name] for r in rounds) for name in commands if name != "kerf")
+    return {name: statistics.median(r[name] for r in rounds) for name in commands}, ratio, notes
 
 
 def main():
@@ -216,14 +261,17 @@ def main():
     parser.add_argument("--batches", default="1,32")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--seconds", type=float, default=0.7)
+    parser.add_argument("--launches", type=int, default=3)
     parser.add_argument("--json", type=pathlib.Path)
     options = parser.parse_args()
     programs = {"kerf": str(options.build / "bin" / "bench_engine_kerf"),
                 "openvino": str(options.build / "bin" / "bench_engine_openvino")}
     generator = random.Random(SEED)
-    print(f"seed {SEED}; median us of a run; ratio = kerf / fastest other, median over rounds")
+    print(f"seed {SEED}; {options.launches} launches a cell; median us of a run; "
+          "ratio = kerf / fastest other, median over rounds")
     print(f"{'model':15}{'precision':>9}{'batch':>6}{'threads':>8}{'kerf':>11}{'ort':>11}{'openvino':>11}{'ratio':>7}  checked")
     rows = []
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         for name in options.models.split(","):
@@ -250,7 +298,7 @@ def main():
                          "int8": with_batch(exported, batch, folder / "int8.onnx"),
                          "bf16_plan": plan16, "calibration": ROOT / calibration, "preprocess": preprocess}
                 cell = f"{name:15}{precision:>9}{batch:6}{threads:8}"
-                times, ratio, notes = run_cell(programs, folder, files, precision, batch, threads, options.seconds, generator)
+                times, ratio, notes = run_cell(programs, folder, files, precision, batch, threads, options, generator)
                 shown = "".join(f"{times[k]:11.1f}" if k in times else f"{'-':>11}" for k in ("kerf", "ort", "openvino"))
                 print(f"{cell}{shown}{ratio:7.2f}  {', '.join(f'{k} {v}' for k, v in notes.items())}", flush=True)
                 rows.append({"model": name, "precision": precision, "batch": batch, "threads": threads,
@@ -260,7 +308,8 @@ def main():
         worst = max(rows, key=lambda r: r["ratio"])
         print(f"{len(rows)} cells; geometric mean {mean:.3f}; worst {worst['ratio']:.2f} "
               f"({worst['model']} {worst['precision']} batch {worst['batch']} threads {worst['threads']}); "
-              f"above 1.20: {sum(r['ratio'] > 1.2 for r in rows)}; above 1.00: {sum(r['ratio'] > 1 for r in rows)}")
+              f"above 1.20: {sum(r['ratio'] > 1.2 for r in rows)}; above 1.00: {sum(r['ratio'] > 1 for r in rows)}; "
+              f"{(time.monotonic() - began) / 60:.1f} min")
         if options.json:
             options.json.write_text(json.dumps({"geometric_mean": mean, "cells": rows}, indent=1))
 

@@ -64,6 +64,27 @@ class Run(unittest.TestCase):
                 with self.subTest(case.name), support.scratch() as folder:
                     self.check_promises(case, folder, self.search(case, folder, 10, "optuna-tpe"))
 
+    def test_every_recovery_of_a_space_is_tried_and_none_fails(self):
+        space = {"default": {"weight_bits": [2, 3, 8], "activation_bits": [8, 32], "rounding": ["nearest", "adaptive"],
+                             "prune": [{"structure": "channel", "ratios": [0, 0.25], "score": "mean_output"},
+                                       {"structure": "unstructured", "ratio": 0.5, "score": "wanda"}],
+                             "rank": [1, {"energy": 0.95}], "codebook": [0, 16]},
+                 "global": {"recovery": ["none", "bias_correction", "reconstruct", "distill", ["reconstruct", "distill"]],
+                            "range": ["moving_average", "mse"], "distill": {"epochs": 2, "seconds": 1000}}}
+        for case in support.example_cases()[:2]:
+            with self.subTest(case.name), support.scratch() as folder:
+                study = folder / "study.json"
+                study.write_text(json.dumps(case.study(space=space, budget={"trials": 24})))
+                report = support.kerf_json("run", study, "--data-dir", folder / "data", "--quiet", timeout=600)
+                self.assertEqual([t["error"] for t in report["trials"] if t["state"] == "failed"], [])
+                self.assertEqual({t["state"] for t in report["trials"]} - {"complete", "pruned"}, set())
+                tried = {str(t["candidate"].get("global", {}).get("recovery", "none")) for t in report["trials"]}
+                self.assertGreaterEqual(len(tried), 4, tried)
+                for trial in report["trials"]:
+                    steps = trial["candidate"].get("global", {}).get("recovery", "none")
+                    if trial["state"] == "complete" and "distill" in steps:
+                        self.assertGreater(trial["metrics"]["recovery_seconds"], 0)
+
     def test_more_trials_go_on_where_it_was(self):
         with support.scratch() as folder:
             study = folder / "study.json"

@@ -1,6 +1,7 @@
 #include "workers/compress/calibration.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <memory>
@@ -18,7 +19,7 @@ using graph::DType;
 using graph::Graph;
 using graph::Tensor;
 
-constexpr std::int64_t kBatchBytes = 64LL << 20U;
+constexpr std::int64_t kBatchBytes = 2LL << 20U;  // a core's caches: what is observed is read at once
 constexpr std::int64_t kLargestBatch = 32;
 constexpr std::size_t kMostVariants = 24;
 
@@ -108,7 +109,8 @@ Result<void> Calibration::check_inputs(const Graph& graph) const {
 }
 
 Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
-    const Graph& graph, const std::string& variant, const std::vector<std::string>& values) {
+    const Graph& graph, const std::string& variant, const std::vector<std::string>& values,
+    bool means) {
   KERF_TRY(check_inputs(graph));
   std::vector<std::string> unchanged;
   std::vector<std::string> own;
@@ -126,28 +128,32 @@ Result<std::map<std::string, const ValueStatistics*>> Calibration::statistics(
   std::map<std::string, const ValueStatistics*> out;
   if (!unchanged.empty()) {
     Variant& model = variant_of("");
-    KERF_TRY(complete(model_, unchanged, model));
+    KERF_TRY(complete(model_, unchanged, true, model));
     for (const std::string& value : unchanged) out[value] = &model.values.at(value);
   }
   if (!own.empty()) {
     Variant& changed = variant_of(variant);
-    KERF_TRY(complete(graph, own, changed));
+    KERF_TRY(complete(graph, own, means || variant.empty(), changed));
     for (const std::string& value : own) out[value] = &changed.values.at(value);
   }
   return out;
 }
 
-/// Observes those of `values` that the variant doesn't have yet.
+/// Observes those of `values` that the variant doesn't have yet, or not with their means.
 Result<void> Calibration::complete(const Graph& graph, const std::vector<std::string>& values,
-                                   Variant& variant) {
-  const std::vector<std::string> missing = without(values, variant.values);
+                                   bool means, Variant& variant) {
+  std::map<std::string, const ValueStatistics*> known;
+  for (const auto& [value, statistics] : variant.values) {
+    if (!means || statistics.samples > 0) known[value] = &statistics;
+  }
+  const std::vector<std::string> missing = without(values, known);
   if (missing.empty()) return {};
   std::map<std::string, ValueStatistics> found;
   const auto add = [&](const std::string& value, std::span<const float> data,
                        const graph::Shape& sample, std::int64_t samples) -> Result<void> {
     ValueStatistics& statistics = found[value];
     if (statistics.sample_shape.empty()) statistics.sample_shape = sample;
-    if (!statistics.add(data, samples)) return not_finite(value);
+    if (!statistics.add(data, samples, means)) return not_finite(value);
     return {};
   };
   KERF_TRY(visit(graph, variant.key.empty() ? kModelSamples : kVariantSamples, missing, add));
@@ -287,12 +293,14 @@ Result<void> Calibration::visit(const Graph& graph, std::int64_t most_samples,
       observed.outputs.push_back(info != nullptr ? *info
                                                  : graph::ValueInfo{value, DType::kF32, {}});
     }
-    observed.remove_dead();
+    observed.cut_to_outputs();
     engine::ExecutorOptions options;
     options.threads = threads_;
-    options.batch = std::clamp<std::int64_t>(
+    const auto fitting = static_cast<std::uint64_t>(std::clamp<std::int64_t>(
         kBatchBytes / std::max<std::int64_t>(1, sample_bytes(graph, computed)), 1,
-        std::min<std::int64_t>(kLargestBatch, static_cast<std::int64_t>(chosen.size())));
+        std::min<std::int64_t>(kLargestBatch, static_cast<std::int64_t>(chosen.size()))));
+    // A power of two: the last batch of a usual number of samples is full.
+    options.batch = static_cast<std::int64_t>(std::bit_floor(fitting));
     auto compiled = engine::Executor::compile(observed, options);
     if (!compiled.has_value() && compiled.error().code == ErrorCode::kFailedPrecondition) {
       options.batch = 0;  // the model mixes samples: its own batch

@@ -32,7 +32,7 @@ struct ElementMoments {
 /// Statistics of f32 activations on a calibration set, taken when they are first asked for and kept
 /// for all candidates of a study.
 ///
-/// Memory:   one batch of the observed values (64 MiB at most, one sample at least), the
+/// Memory:   one batch of the observed values (2 MiB at most, one sample at least), the
 ///           statistics of the model and of the last few pruned variants, and 512 MiB of second
 ///           moments at most beside those that were just asked for.
 /// Threads:  one caller at a time.
@@ -57,12 +57,15 @@ class Calibration {
   /// spaced, so that a candidate stays cheap; values that come before everything that a variant
   /// changes are the model's own.
   ///
+  /// `means`: element-wise sums too; the model's own always have them, a variant's only where they
+  /// are asked for, as they are much to write for a candidate that needs ranges alone.
+  ///
   /// Errors:   failed_precondition naming a value that is not finite on the calibration set; what
   /// the
   ///           executor says.
   [[nodiscard]] Result<std::map<std::string, const ValueStatistics*>> statistics(
       const graph::Graph& graph, const std::string& variant,
-      const std::vector<std::string>& values);
+      const std::vector<std::string>& values, bool means = true);
 
   /// Sums of squares and counts of non-zeros, element by element, over kMomentSamples samples.
   [[nodiscard]] Result<std::map<std::string, const ElementMoments*>> element_moments(
@@ -80,7 +83,7 @@ class Calibration {
   [[nodiscard]] std::vector<graph::Tensor> some_samples(std::int64_t most) const;
 
   static constexpr std::int64_t kModelSamples = 1024;
-  static constexpr std::int64_t kVariantSamples = 128;
+  static constexpr std::int64_t kVariantSamples = 64;
   static constexpr std::int64_t kMomentSamples = 256;
   static constexpr std::size_t kMomentBytes = std::size_t{512} << 20U;
 
@@ -101,7 +104,8 @@ class Calibration {
   [[nodiscard]] Variant& variant_of(const std::string& key);  // made, or moved to the front
 
   [[nodiscard]] Result<void> complete(const graph::Graph& graph,
-                                      const std::vector<std::string>& values, Variant& variant);
+                                      const std::vector<std::string>& values, bool means,
+                                      Variant& variant);
 
   /// Runs `graph` on at most `most_samples` samples and shows the values batch by batch.
   [[nodiscard]] Result<void> visit(const graph::Graph& graph, std::int64_t most_samples,

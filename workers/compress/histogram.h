@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "workers/compress/moving_range.h"
 #include "workers/graph/tensor.h"
 
 namespace kerf::compress {
@@ -25,14 +26,16 @@ struct ValueStatistics {
   std::vector<std::int64_t> positive;
   std::vector<std::int64_t> negative;
   graph::Shape sample_shape;  ///< Shape without the first dimension.
-  std::vector<double> sum;    ///< Element by element of one sample, over `samples`.
+  std::vector<double> sum;    ///< Element by element of one sample, over `samples`; where asked for.
   std::int64_t samples = 0;
+  MovingRange moving;         ///< Of the samples' ends.
 
   /// Adds samples that lie one after another; `values.size()` is a multiple of sum's size once the
-  /// sample shape is known. False, with nothing added, where an element is not finite.
-  [[nodiscard]] bool add(std::span<const float> values, std::int64_t sample_count);
+  /// sample shape is known. False, with nothing added, where an element is not finite. `means`: the
+  /// sums too.
+  [[nodiscard]] bool add(std::span<const float> values, std::int64_t sample_count, bool means = true);
 
-  /// Element-wise mean of a sample; empty before the first.
+  /// Element-wise mean of a sample; empty before the first, or where no sums were asked for.
   [[nodiscard]] std::vector<double> mean() const;
 };
 

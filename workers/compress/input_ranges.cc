@@ -25,7 +25,7 @@ Result<InputRanges> choose_ranges(const ResolvedPlan& plan, const Graph& graph,
       wanted.try_emplace(value, &layer);
     }
   }
-  KERF_ASSIGN(auto statistics, calibration.statistics(graph, variant, values));
+  KERF_ASSIGN(auto statistics, calibration.statistics(graph, variant, values, false));
   InputRanges out;
   for (const auto& [value, layer] : wanted) {
     out.ranges[value] = choose_range(*statistics.at(value), layer->range, layer->symmetric);

@@ -12,6 +12,8 @@
 
 namespace kerf::engine {
 
+class Lanes;
+
 /// How a batch is cut: `micro` samples at a time, on `lanes` threads that each run whole
 /// micro-batches. One lane runs them with the whole team, or with fewer threads where `teams` says so,
 /// step by step: a small layer takes less time than a team takes to come together.
@@ -77,11 +79,10 @@ class Executor {
   [[nodiscard]] std::int64_t activation_peak_bytes() const;  ///< Of the arenas together.
   [[nodiscard]] Cut cut() const;
 
-  struct Impl;  ///< executor.cc's own.
 
  private:
-  explicit Executor(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
+  explicit Executor(std::unique_ptr<Lanes> lanes);
+  std::unique_ptr<Lanes> lanes_;
 };
 
 /// Runs all samples and gives the outputs concatenated along axis 0.

@@ -1,5 +1,7 @@
 #include "workers/onnx/functions.h"
 
+#include <onnx/onnx_pb.h>
+
 #include <algorithm>
 #include <map>
 #include <string>

@@ -1,8 +1,10 @@
 #pragma once
 
-#include <onnx/onnx_pb.h>
-
 #include "core/result.h"
+
+namespace onnx {
+class ModelProto;  // Protobuf's, known to the .cc files of this folder.
+}
 
 namespace kerf::onnx {
 

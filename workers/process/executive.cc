@@ -268,9 +268,10 @@ struct Executive::Impl {
     KERF_TRY(load_data(work, paths));
     KERF_ASSIGN(const compress::CompressedModel model, compressed(work));
     tell("write", 0.8);
-    KERF_ASSIGN(const graph::Graph graph,
-                compress::to_standard_onnx(
-                    model, work.payload.value("metadata", std::map<std::string, std::string>{})));
+    auto metadata = work.payload.value("metadata", std::map<std::string, std::string>{});
+    KERF_ASSIGN(const CompressionPlan plan, CompressionPlan::parse(work.payload.value("plan", Json::object())));
+    metadata.merge(compress::export_metadata(plan, ""));
+    KERF_ASSIGN(const graph::Graph graph, compress::to_standard_onnx(model, metadata));
     KERF_TRY(onnx::write_model(graph, options.scratch + "/export.onnx"));
     return Json::object();
   }

@@ -100,6 +100,28 @@ TEST(Calibration, WhatComesBeforeAVariantsChangeIsNotTakenAgain) {
   EXPECT_GT(first->at("r")->max, own->at("r")->max);
 }
 
+TEST(Calibration, AVariantsMeansAreTakenWhenTheyAreAskedFor) {
+  const PreparedModel prepared = model(-1);
+  const Tensor x = Numbers(33).tensor({10, 2, 5, 5});
+  Calibration calibration(prepared, {x}, 1);
+  const graph::Graph other = changed(prepared, 0, 2.0F);
+  const auto ranges = calibration.statistics(other, "other", {"r"}, false);
+  ASSERT_TRUE(ranges.has_value());
+  EXPECT_TRUE(ranges->at("r")->mean().empty());
+  const ValueStatistics before = *ranges->at("r");
+  const auto both = calibration.statistics(other, "other", {"r"});
+  ASSERT_TRUE(both.has_value());
+  Calibration fresh(prepared, {x}, 1);
+  const auto at_once = fresh.statistics(other, "other", {"r"});
+  ASSERT_TRUE(at_once.has_value());
+  EXPECT_EQ(both->at("r")->mean(), at_once->at("r")->mean());
+  EXPECT_EQ(both->at("r")->mean().size(), 75U);
+  // The rest is the same with and without them.
+  EXPECT_EQ(both->at("r")->positive, before.positive);
+  EXPECT_EQ(both->at("r")->count, before.count);
+  EXPECT_EQ(both->at("r")->max, before.max);
+}
+
 TEST(Calibration, NamesAValueThatIsNotFinite) {
   const PreparedModel prepared = model(-1);
   Tensor x = Numbers(34).tensor({3, 2, 5, 5});

@@ -1,4 +1,5 @@
 #include "tests/unit/engine/support.h"
+#include "workers/engine/tuning.h"
 
 namespace kerf::engine::testing {
 namespace {
@@ -70,6 +71,39 @@ TEST(Cut, StepsOnOneThreadBetweenStepsOfATeamGiveTheSame) {
     const Tensor other = run(graph, samples, {.batch = 2, .threads = 2, .cut = Cut{2, 1, {1}}});
     expect_close(other, wanted, sum_tolerance(72), "a list of another length");
   }
+}
+
+TEST(Cut, EveryStepOnOneThreadIsWhatOneThreadRuns) {
+  Random random;
+  for (const bool integer : {false, true}) {
+    const Graph graph = network(random, integer);
+    const auto one = Executor::compile(graph, {.batch = 1, .threads = 1});
+    const auto whole = Executor::compile(graph, {.batch = 1, .threads = 2, .cut = Cut{1, 1, {}}});
+    ASSERT_TRUE(one.has_value() && whole.has_value());
+    const Cut ones{1, 1, std::vector<int>((*whole)->steps().size(), 1)};
+    const auto executor = Executor::compile(graph, {.batch = 1, .threads = 2, .cut = ones});
+    ASSERT_TRUE(executor.has_value());
+    EXPECT_EQ((*executor)->cut(), ones);
+    ASSERT_EQ((*executor)->steps().size(), (*one)->steps().size());
+    for (std::size_t i = 0; i < (*one)->steps().size(); ++i) {
+      EXPECT_EQ((*executor)->steps()[i].kernel, (*one)->steps()[i].kernel);
+    }
+    const Tensor samples = random.positive({1, 4, 9, 9}, 0.0F, 6.0F);
+    expect_close(run(graph, samples, {.batch = 1, .threads = 2, .cut = ones}), run(graph, samples, {.batch = 1}), 0.0F, "ones");
+  }
+}
+
+TEST(Cut, GuessesBeginWithWholeSamplesForEachThreadThatFitTheCache) {
+  // 300 KiB a sample: three of them fit; 12 has the divisor 3.
+  const auto cuts = possible_cuts(12, 2, 300 << 10);
+  ASSERT_FALSE(cuts.empty());
+  EXPECT_EQ(cuts[0], (Cut{3, 2, {}}));
+  for (const Cut& cut : cuts) {
+    EXPECT_EQ(12 % cut.micro, 0);
+    EXPECT_LE(cut.micro * cut.lanes, 12);
+  }
+  // One sample can't be spread.
+  for (const Cut& cut : possible_cuts(1, 2, 300 << 10)) EXPECT_EQ(cut.lanes, 1);
 }
 
 TEST(Cut, WithoutTuningTheSameCutEveryTime) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "tests/unit/engine/support.h"
+#include "workers/engine/kernels/lookup.h"
 #include "workers/graph/shape_inference.h"
 
 namespace kerf::engine::testing {
@@ -65,6 +66,23 @@ TEST(BytePooling, EveryWindowAndChannelCountGivesTheMaximum) {
     b.output(b.dequantize(y, 0.05F, dtype == DType::kU8 ? 100 : -3, dtype));
     expect_light(b, random_inputs(b.graph, random), 0.0F, 1 + static_cast<int>(random.below(2)));
     if (::testing::Test::HasFailure()) return;
+  }
+}
+
+TEST(ByteTables, EveryByteAtEveryLengthAndInPlace) {
+  Random random(15);
+  std::vector<std::uint8_t> table(256);
+  for (auto& v : table) v = static_cast<std::uint8_t>(random.below(256));
+  for (const std::size_t n : {1U, 63U, 64U, 65U, 128U, 700U}) {
+    std::vector<std::uint8_t> from(n);
+    for (std::size_t i = 0; i < n; ++i) from[i] = static_cast<std::uint8_t>(n > 256 ? i : 255 - static_cast<std::size_t>(random.below(256)));
+    std::vector<std::uint8_t> wanted;
+    for (const std::uint8_t v : from) wanted.push_back(table[v]);
+    std::vector<std::uint8_t> to(n);
+    look_up(from.data(), n, table.data(), to.data());
+    EXPECT_EQ(to, wanted) << n;
+    look_up(from.data(), n, table.data(), from.data());
+    EXPECT_EQ(from, wanted) << n;
   }
 }
 

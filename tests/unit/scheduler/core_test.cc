@@ -357,6 +357,16 @@ TEST_F(CoreTest, ExportsAreMadeOnceAlsoOfCompleteStudies) {
   perform();
   ASSERT_TRUE(held_.contains("a"));
   EXPECT_EQ(held_["a"].key.kind, WorkKind::kExport);
+  // The file will say what it was made from, and how it did where.
+  const Json& metadata = held_["a"].payload.at("metadata");
+  EXPECT_EQ(metadata.at("kerf.study"), id);
+  EXPECT_EQ(metadata.at("kerf.trial"), "1");
+  EXPECT_EQ(metadata.at("kerf.source"), held_["a"].payload.at("model"));
+  const Trial trial = *store_->trial(id, 1);
+  EXPECT_EQ(metadata.at("kerf.plan"), canonical_text(trial.candidate));
+  const Json measured = *parse_json(metadata.at("kerf.measured").get<std::string>());
+  EXPECT_EQ(measured.at("accuracy"), trial.measurement.at("accuracy"));
+  EXPECT_EQ(*parse_json(metadata.at("kerf.hardware").get<std::string>()), trial.measurement.at("hardware"));
   ASSERT_TRUE(work("a").has_value());
   EXPECT_EQ(answers, 2);
   core_->export_trial(id, 1, answer);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "workers/engine/kernels/lookup.h"
 #include "workers/engine/kernels/parallel.h"
 #include "workers/engine/kernels/vector.h"
 
@@ -217,8 +218,8 @@ class LookupStep final : public Step {
     auto* to = reinterpret_cast<std::uint8_t*>(pointers[writes[0]]);
     constexpr std::size_t kChunk = 8192;
     parallel_for((elements_ + kChunk - 1) / kChunk, kChunk, threads_, [&](std::size_t c) {
-      const std::size_t end = std::min(elements_, (c + 1) * kChunk);
-      for (std::size_t i = c * kChunk; i < end; ++i) to[i] = table_[from[i]];
+      const std::size_t first = c * kChunk;
+      look_up(from + first, std::min(kChunk, elements_ - first), table_.data(), to + first);
     });
   }
 
