@@ -50,11 +50,14 @@ Result<void> check_result(const WorkOutcome& outcome) {
   return {};
 }
 
-// What measuring a candidate takes: the baseline's time without what is done once a study.
-double candidate_seconds(const Measurement& baseline) {
+// What measuring a candidate takes: the baseline's time without what is done once a study, and
+// without timing where no trial is timed.
+double candidate_seconds(const Measurement& baseline, bool timed) {
+  static const std::set<std::string> kOnce = {"load", "baseline", "wait_lock"};
+  static const std::set<std::string> kTiming = {"latency", "layers", "energy"};
   double ms = 0;
   for (const auto& [phase, spent] : baseline.phase_ms) {
-    if (phase != "load" && phase != "baseline" && phase != "wait_lock") ms += spent;
+    if (!kOnce.contains(phase) && (timed || !kTiming.contains(phase))) ms += spent;
   }
   return ms / 1000;
 }
@@ -314,7 +317,7 @@ void Core::baseline_ended(Study& study, const Trial& trial) {
   study.measured_on = search::hardware_id(trial);
   if (const auto measured = Measurement::parse(trial.measurement); measured.has_value()) {
     study.hardware = measured->hardware;
-    study.trial_seconds = candidate_seconds(*measured);
+    study.trial_seconds = candidate_seconds(*measured, trial_metrics(study.definition).empty());
   }
   const auto pinned = store_.document(id, "hardware");
   if (pinned.has_value() && pinned->has_value() && (*pinned)->is_object()) {
