@@ -1,10 +1,15 @@
 // What the native sampler gains in 20 trials, its profile paid, beside Optuna's samplers with anchors
 // and constraints in 200: bench_search_gain [--seeds N] [--layers 10,20,50] [--only SAMPLER,…]
-// [--keep FILE] [--trials N]. `--keep` remembers what Optuna found between runs.
+// [--keep FILE] [--trials N] [--reorders 0]. `--keep` remembers what Optuna found between runs.
 //
 // A gain is hypervolume over that of the baseline and the uniform candidates alone, without the noise.
 // Optuna's best is the sampler with the best median on that kind of table. `look` is the rank
-// correlation of the profile's losses with the true ones.
+// correlation of the profile's losses with the true ones. `most` is the ratio of somebody who knows the
+// table and measures the best as many points that the native sampler has left: what no sampler can pass.
+// `--reorders 0` takes the reorders between neighbours out of the profile.
+//
+// At the end, tables small enough that all points are looked at: the share of the whole front's
+// hypervolume that the sampler has.
 
 #include <algorithm>
 #include <cmath>
@@ -19,6 +24,7 @@
 #include <thread>
 #include <vector>
 
+#include "bench/search_limits.h"
 #include "bench/search_tables.h"
 #include "core/json.h"
 #include "search/simulate.h"
@@ -29,6 +35,7 @@ namespace {
 constexpr std::int64_t kOptunaTrials = 200;
 const std::vector<std::string> kOptunaSamplers = {"optuna-tpe", "optuna-nsga2", "optuna-nsga3"};
 constexpr double kCorrelations[] = {1, 0.83, 0.64, 0.45};
+constexpr std::int64_t kSmall = 6;  // layers, of which all points are looked at
 
 struct Arguments {
   std::int64_t seeds = 5;
@@ -36,6 +43,7 @@ struct Arguments {
   std::vector<std::int64_t> layers = {10, 20, 50};
   std::vector<std::string> samplers = {"profile"};
   std::string keep;
+  bool reorders_seen = true;
 };
 
 std::vector<std::string> words(const std::string& text) {
@@ -95,6 +103,27 @@ std::string key_of(const MadeUpTable& what, const std::string& sampler) {
          std::to_string(what.seed);
 }
 
+/// Shares of the exhaustive front's hypervolume in small spaces.
+void print_small(const Arguments& arguments, const std::string& sampler) {
+  std::printf("%s: share of the exhaustive front's hypervolume, %lld layers, %lld trials\n%-9s %8s %8s %8s\n",
+              sampler.c_str(), static_cast<long long>(kSmall), static_cast<long long>(arguments.trials), "terms",
+              "look", "median", "worst");
+  for (const bool three_way : {false, true}) {
+    for (const double correlation : kCorrelations) {
+      std::vector<double> shares;
+      for (std::int64_t seed = 0; seed < arguments.seeds; ++seed) {
+        const MadeUpTable what{kSmall, correlation, three_way, seed, arguments.reorders_seen};
+        const double value = volume_after(table_of(what), {.sampler = sampler, .trials = arguments.trials,
+                                                           .look = uses_profile(sampler), .seed = seed});
+        shares.push_back(value / limits_of(made_up_table(what), 1).whole);
+      }
+      std::printf("%-9s %8.2f %8.3f %8.3f\n", three_way ? "three-way" : "pairs", correlation, median(shares),
+                  *std::min_element(shares.begin(), shares.end()));
+    }
+  }
+  std::printf("\n");
+}
+
 int run(const Arguments& arguments) {
   std::map<std::string, double> found;
   std::map<std::string, double> kept;
@@ -133,6 +162,11 @@ int run(const Arguments& arguments) {
       const auto anchors = static_cast<std::int64_t>(table.problem(1, false).anchors.size());
       return volume_after(table, {.sampler = "random", .trials = anchors, .seed = what.seed});
     });
+    job(key_of(what, "most" + std::to_string(arguments.trials)), [what, trials = arguments.trials] {
+      const Json made = made_up_table(what);
+      const double left = std::floor(static_cast<double>(trials) - made["profile_cost"].get<double>());
+      return limits_of(made, static_cast<std::size_t>(left)).few;
+    });
     for (const std::string& sampler : kOptunaSamplers) {
       job(key_of(what, sampler), [what, sampler] {
         return volume_after(table_of(what), {.sampler = sampler, .trials = kOptunaTrials, .seed = what.seed});
@@ -145,6 +179,7 @@ int run(const Arguments& arguments) {
       for (const std::string& sampler : arguments.samplers) {
         MadeUpTable what = shared;
         what.rank_correlation = correlation;
+        what.reorders_seen = arguments.reorders_seen;
         jobs.emplace_back([&, what, sampler] {
           const double value = volume_after(table_of(what), {.sampler = sampler, .trials = arguments.trials,
                                                              .look = uses_profile(sampler), .seed = what.seed});
@@ -159,11 +194,12 @@ int run(const Arguments& arguments) {
   std::printf("gain of %lld trials (profile paid) over Optuna's best at %lld; medians of %lld seeds\n\n",
               static_cast<long long>(arguments.trials), static_cast<long long>(kOptunaTrials),
               static_cast<long long>(arguments.seeds));
-  std::printf("%-9s %6s %-9s %8s %8s %8s %-12s %6s %6s %6s\n", "sampler", "layers", "terms", "look", "gain",
-              "optuna", "", "ratio", "least", "most");
+  std::printf("%-9s %6s %-9s %8s %8s %8s %-12s %6s %6s %6s %6s\n", "sampler", "layers", "terms", "look", "gain",
+              "optuna", "", "ratio", "worst", "best", "most");
   for (const std::string& sampler : arguments.samplers) {
     double logs = 0;
     double asked_logs = 0;
+    double most_logs = 0;
     int rows = 0;
     int asked_rows = 0;
     double least_row = 1e9;
@@ -171,11 +207,13 @@ int run(const Arguments& arguments) {
       for (const bool three_way : {false, true}) {
         for (const double correlation : kCorrelations) {
           std::vector<double> gains;
+          std::vector<double> knowing;
           std::map<std::string, std::vector<double>> others;
           for (std::int64_t seed = 0; seed < arguments.seeds; ++seed) {
             const MadeUpTable what{layers, correlation, three_way, seed};
             const double start = found.at(key_of(what, "anchors"));
             gains.push_back(native.at(key_of(what, sampler) + "/" + std::to_string(correlation)) - start);
+            knowing.push_back(found.at(key_of(what, "most" + std::to_string(arguments.trials))) - start);
             for (const std::string& other : kOptunaSamplers) {
               others[other].push_back(found.at(key_of(what, other)) - start);
             }
@@ -187,23 +225,30 @@ int run(const Arguments& arguments) {
           std::vector<double> ratios;
           for (std::size_t i = 0; i < gains.size(); ++i) ratios.push_back(gains[i] / best->second[i]);
           const double ratio = median(ratios);
-          std::printf("%-9s %6lld %-9s %8.2f %8.4f %8.4f %-12s %6.2f %6.2f %6.2f\n", sampler.c_str(),
+          for (std::size_t i = 0; i < knowing.size(); ++i) knowing[i] /= best->second[i];
+          const double most = median(knowing);
+          std::printf("%-9s %6lld %-9s %8.2f %8.4f %8.4f %-12s %6.2f %6.2f %6.2f %6.2f\n", sampler.c_str(),
                       static_cast<long long>(layers), three_way ? "three-way" : "pairs", correlation,
                       median(gains), median(best->second), best->first.c_str(), ratio,
                       *std::min_element(ratios.begin(), ratios.end()),
-                      *std::max_element(ratios.begin(), ratios.end()));
+                      *std::max_element(ratios.begin(), ratios.end()), most);
           logs += std::log(std::max(ratio, 1e-3));
           ++rows;
           if (correlation >= 0.6) {
             asked_logs += std::log(std::max(ratio, 1e-3));
+            most_logs += std::log(most);
             ++asked_rows;
           }
           least_row = std::min(least_row, ratio);
         }
       }
     }
-    std::printf("\n%s: geometric mean of ratios %.2f (looks of 0.64 and better: %.2f), least %.2f\n\n",
-                sampler.c_str(), std::exp(logs / rows), std::exp(asked_logs / std::max(1, asked_rows)), least_row);
+    const int asked = std::max(1, asked_rows);
+    std::printf("\n%s: geometric mean of ratios %.2f (looks of 0.64 and better: %.2f, of %.2f that are possible), "
+                "least %.2f\n\n",
+                sampler.c_str(), std::exp(logs / rows), std::exp(asked_logs / asked), std::exp(most_logs / asked),
+                least_row);
+    print_small(arguments, sampler);
   }
   return 0;
 }
@@ -219,6 +264,7 @@ int main(int argc, char** argv) {
     if (name == "--seeds") arguments.seeds = std::stoll(value);
     if (name == "--trials") arguments.trials = std::stoll(value);
     if (name == "--keep") arguments.keep = value;
+    if (name == "--reorders") arguments.reorders_seen = value != "0";
     if (name == "--only") arguments.samplers = kerf::search::words(value);
     if (name == "--layers") {
       arguments.layers.clear();

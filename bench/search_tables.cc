@@ -118,13 +118,16 @@ Json made_up_table(const MadeUpTable& what) {
       }
     }
   };
+  Rng look_random({2025, what.seed, what.layers});  // of its own: the truth is the same without it
   for (std::size_t i = 0; i + 1 < n; ++i) {
     interact(i, i + 1, .3 * gauss(random));
     const double reorder = (.02 + .08 * random.unit()) * (times[i] + times[i + 1]) / total / 2;
+    const double seen = reorder * std::exp(.3 * gauss(look_random));
     for (std::size_t a = 0; a < kChoices; ++a) {
       for (std::size_t b = 0; b < kChoices; ++b) {
         if (kInteger[a] == kInteger[b]) continue;
         table["pairs"].push_back({{"layers", {name(i), name(i + 1)}}, {"choices", {a, b}}, {"latency", reorder}});
+        if (what.reorders_seen) table["pairs"].back()["profile"] = {{"latency", seen}};
       }
     }
   }

@@ -12,6 +12,7 @@ struct MadeUpTable {
   double rank_correlation = 1;  ///< Of the profile's losses with the true ones, over all choices.
   bool three_way = false;       ///< Terms of three layers, which no surrogate here has.
   std::int64_t seed = 0;
+  bool reorders_seen = true;    ///< The profile has the reorders too.
 };
 
 /// The table, for Table::parse.
@@ -21,7 +22,8 @@ struct MadeUpTable {
 /// others interact in the loss, by ±30 and ±15 % of the geometric mean of what both do; a change
 /// between f32 and integers costs a reorder. Losses carry 3 % of noise, latencies 1.5 %. The profile
 /// has the losses in units of its own, bent by a power and with log-normal errors that give the wanted
-/// rank correlation, and latencies with errors of 5 %; it costs 4.5 trials.
+/// rank correlation, latencies with errors of 5 % and reorders with log-normal errors of 30 %; it costs
+/// 4.5 trials.
 [[nodiscard]] Json made_up_table(const MadeUpTable& what);
 
 }  // namespace kerf::search

@@ -267,8 +267,12 @@ Result<void> Table::parse_pairs(const Json& document) {
       pair.layers.push_back(layer);
       pair.choices.push_back(value.get<int>());
     }
+    if (one.contains("profile")) {
+      KERF_ASSIGN(pair.profile, metrics_of(one["profile"], where + ".profile"));
+    }
     one.erase("layers");
     one.erase("choices");
+    one.erase("profile");
     KERF_ASSIGN(pair.metrics, metrics_of(one, where));
     pairs_.push_back(std::move(pair));
   }
@@ -348,6 +352,7 @@ SamplerProblem Table::problem(std::int64_t seed, bool look) const {
       }
     }
   }
+  if (look) look_at_neighbours(metrics, out.profile);
   std::int64_t levels = out.dimensions.empty() ? 1 : 0;
   for (const DimensionSpec& spec : out.dimensions) levels = std::max(levels, spec.choices);
   for (std::int64_t k = 0; k < levels && out.anchors.size() < kMaxAnchors; ++k) {
@@ -359,6 +364,37 @@ SamplerProblem Table::problem(std::int64_t seed, bool look) const {
     out.anchors.push_back(std::move(choices));
   }
   return out;
+}
+
+// What looks say of pairs of neighbouring dimensions.
+void Table::look_at_neighbours(const std::vector<std::pair<std::string, double>>& metrics,
+                               Profile& profile) const {
+  std::map<std::pair<std::size_t, std::size_t>, Profile::Neighbours> found;  // by dimension and metric
+  for (const TablePair& pair : pairs_) {
+    if (pair.profile.empty() || pair.layers.size() != 2) continue;
+    std::size_t first = dimension_of_[pair.layers[0]];
+    std::size_t second = dimension_of_[pair.layers[1]];
+    int value = pair.choices[0];
+    int next = pair.choices[1];
+    if (first == kFixed || second == kFixed) continue;
+    if (second < first) {
+      std::swap(first, second);
+      std::swap(value, next);
+    }
+    if (second != first + 1) continue;
+    for (std::size_t m = 0; m < metrics.size(); ++m) {
+      const auto seen = pair.profile.find(metrics[m].first);
+      if (seen == pair.profile.end()) continue;
+      Profile::Neighbours& one = found[{first, m}];
+      if (one.adds.empty()) {
+        one.first = static_cast<std::int64_t>(first);
+        one.metric = static_cast<std::int64_t>(m);
+        one.adds.assign(profile.alone[first].size(), std::vector<double>(profile.alone[second].size(), 0.0));
+      }
+      one.adds[static_cast<std::size_t>(value)][static_cast<std::size_t>(next)] += metrics[m].second * seen->second;
+    }
+  }
+  for (auto& [key, one] : found) profile.neighbours.push_back(std::move(one));
 }
 
 bool Table::has_profile() const {

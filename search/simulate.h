@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/json.h"
@@ -34,6 +35,7 @@ struct TablePair {
   std::vector<std::size_t> layers;
   std::vector<int> choices;  ///< One a layer.
   MetricValues metrics;
+  MetricValues profile;  ///< What a look at these layers side by side says (a reorder); empty = nothing.
 
   [[nodiscard]] bool matches(const std::vector<int>& layer_choices) const;
 };
@@ -47,7 +49,8 @@ class Table {
  public:
   /// Every number of a choice but the plan's own keys (weight_bits, …) is a metric. Beside the
   /// contract's keys, "constraints" may bound metrics as a study does, and an entry of "pairs" may
-  /// name more than two layers.
+  /// name more than two layers and carry a "profile" as a choice does, of which a sampler sees that of
+  /// neighbouring dimensions.
   ///
   /// Errors:   invalid_argument naming the place: unknown keys, layers without choices, ties of
   ///           layers with different numbers of choices, an objective's metric that some choices of a
@@ -80,6 +83,7 @@ class Table {
   [[nodiscard]] Result<void> parse_goals(const Json& document);
   [[nodiscard]] Result<void> parse_ties(const Json& document);
   [[nodiscard]] Result<void> parse_pairs(const Json& document);
+  void look_at_neighbours(const std::vector<std::pair<std::string, double>>& metrics, Profile& profile) const;
   [[nodiscard]] Result<void> parse_reference(const Json& document);
   [[nodiscard]] Result<std::size_t> layer_index(const Json& name, const std::string& where) const;
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "search/native/basis.h"
+#include "search/native/look.h"
 
 namespace kerf::search::native {
 namespace {
@@ -20,6 +21,11 @@ MetricSurrogate::MetricSurrogate(const Layout& layout, MetricPrior prior)
     // Nobody looked: terms are anyone's guess, and values of all layers share what they do.
     shape_.spread = 0.8;
     shape_.shared = 1;
+  }
+  if (!prior_.terms.empty() && prior_.bendable && !prior_.exact) {
+    look_ = look_quality(layout, prior_.terms, prior_.kinds, prior_.kind_count);
+    shape_.layer_power = look_.layer_power;
+    shape_.spread = look_.spread;
   }
   if (prior_.exact) {
     shape_.spread = shape_.shared = shape_.pair = shape_.chain = shape_.kin = shape_.noise = 1e-7;

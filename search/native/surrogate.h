@@ -9,6 +9,7 @@
 
 #include "search/native/additive.h"
 #include "search/native/cholesky.h"
+#include "search/native/look.h"
 
 namespace kerf::search::native {
 
@@ -123,6 +124,7 @@ class MetricSurrogate {
 
   const Layout* layout_;
   MetricPrior prior_;
+  LookQuality look_;
   Shape shape_;
   Terms terms_;
   std::vector<Choices> x_;

@@ -35,16 +35,16 @@ double square_opinion(double x, double centre, double width) {
   return -0.5 * t * t;
 }
 
-/// What is thought of a shape before any trial.
-double log_prior(const Shape& shape, bool looked) {
-  double sum = opinion(std::max(shape.spread, 0.01), looked ? 0.3 : 0.8, 1.2) +
+/// What is thought of a shape before any trial, given what the look says of itself.
+double log_prior(const Shape& shape, bool looked, const LookQuality& look) {
+  double sum = opinion(std::max(shape.spread, 0.01), looked ? look.spread : 0.8, 1.0) +
                opinion(std::max(shape.shared, 0.01), looked ? 0.15 : 1, 1.2) +
                opinion(std::max(shape.pair, 0.01), 0.12, 0.8) +
                opinion(std::max(shape.chain, 0.003), 0.02, 1.2) +
                opinion(std::max(shape.kin, 0.003), 0.02, 1.2) +
                opinion(std::max(shape.noise, 1e-4), 0.01, 1.5);
   if (looked) {
-    sum += square_opinion(shape.layer_power, 1, 0.4) + square_opinion(shape.value_power, 1, 0.4);
+    sum += square_opinion(shape.layer_power, look.layer_power, 0.3) + square_opinion(shape.value_power, 1, 0.4);
   }
   // A bent link has to earn its place.
   if (!shape.link.identity()) sum -= 1;
@@ -84,7 +84,7 @@ struct MetricSurrogate::Evidence {
     const Basis basis = fit_basis(cholesky_, base_, latent, scale, owner_.range_);
     weights_ = basis.weights;
     latent_ = latent;
-    return basis.log_evidence + jacobian + log_prior(shape, !owner_.prior_.terms.empty());
+    return basis.log_evidence + jacobian + log_prior(shape, !owner_.prior_.terms.empty(), owner_.look_);
   }
 
   /// Predictions of each trial from the others, under the shape that was looked at last.
@@ -169,6 +169,19 @@ void MetricSurrogate::tune(bool thorough) {
     }
   };
   const bool looked = !prior_.terms.empty();
+  if (!prior_.exact && looked && thorough) {
+    // Steps along one field at a time don't get from "a poor look" to "the look is right".
+    for (const double trust : {0.0003, 0.12}) {
+      Shape other = shape_;
+      other.layer_power = other.value_power = 1;
+      other.spread = other.shared = trust;
+      if (trust < 0.01) {
+        other.pair = other.chain = other.kin = kChains[0];
+        other.noise = kNoises[0];
+      }
+      better(other);
+    }
+  }
   if (!prior_.exact) {
     for (int round = 0; round < 2; ++round) {
       const double before = best;

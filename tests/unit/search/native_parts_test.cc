@@ -7,6 +7,7 @@
 #include "search/native/acquisition.h"
 #include "search/native/cholesky.h"
 #include "search/native/guard.h"
+#include "search/native/look.h"
 #include "search/native/profile.h"
 #include "search/native/solver.h"
 #include "search/native/surrogate.h"
@@ -147,6 +148,56 @@ TEST(GainOracle, GainIsWhatThePointAddsToTheHypervolume) {
       EXPECT_NEAR(gains[i], hypervolume(with, minimised, reference) - before, objectives <= 2 ? 1e-12 : 0.01);
     }
   }
+}
+
+/// Layers of very different damage, values of growing one, and errors of a look of this size.
+std::vector<double> looked_terms(const Layout& layout, double error, std::int64_t seed) {
+  Rng random({seed});
+  const auto normal = [&] {
+    double sum = -6;
+    for (int i = 0; i < 12; ++i) sum += random.unit();
+    return sum;
+  };
+  std::vector<double> out(layout.values, 0.0);
+  for (std::size_t d = 0; d < layout.size(); ++d) {
+    const double layer = 1.2 * normal() + error * normal();
+    for (int v = 1; v < static_cast<int>(layout.counts[d]); ++v) {
+      out[layout.at(d, v)] = std::exp(layer + v + 0.25 * normal() + error * normal());
+    }
+  }
+  return out;
+}
+
+TEST(LookQuality, ErrorsWithinLayersGiveThePowerOfTheLayers) {
+  const Layout layout(dimensions_of(std::vector<std::int64_t>(40, 5)));
+  std::vector<std::size_t> kinds(layout.values);
+  for (std::size_t at = 0; at < kinds.size(); ++at) kinds[at] = at % 5;
+  const LookQuality good = look_quality(layout, looked_terms(layout, 0, 1), kinds, 5);
+  EXPECT_GT(good.layer_power, 0.95);
+  EXPECT_LT(good.spread, 0.3);
+  // The truth's variance is 1.2², the look's 1.2² + 1: what regression has is 0.59, with an error of
+  // √(0.59·1) = 0.77 left.
+  const LookQuality poor = look_quality(layout, looked_terms(layout, 1, 1), kinds, 5);
+  EXPECT_NEAR(poor.layer_power, 0.59, 0.15);
+  EXPECT_NEAR(poor.spread, 0.77, 0.15);
+}
+
+TEST(LookQuality, LayersWithOneHarmfulValueSayNothingOfErrors) {
+  const Layout layout(dimensions_of({2, 2, 2}));
+  const LookQuality quality = look_quality(layout, {0, 1, 0, 20, 0, 3}, {0, 1, 0, 1, 0, 1}, 2);
+  EXPECT_EQ(quality.layer_power, 1);
+}
+
+TEST(BentTerms, KeepTheSumAndZeros) {
+  const Layout layout(dimensions_of({3, 3, 3}));
+  const std::vector<double> terms = {0, 1, 4, 0, 2, 2, 0, 9, 16};
+  const auto bent = bent_terms(layout, terms, {0, 1, 2, 0, 1, 2, 0, 1, 2}, 3, 0.5, 1);
+  double sum = 0;
+  for (const double term : bent) sum += term;
+  EXPECT_NEAR(sum, 34, 1e-9);
+  for (const std::size_t at : {0U, 3U, 6U}) EXPECT_EQ(bent[at], 0);
+  EXPECT_LT(bent[8] / bent[1], 16);  // nearer to each other
+  EXPECT_EQ(bent_terms(layout, terms, {0, 1, 2, 0, 1, 2, 0, 1, 2}, 3, 1, 1), terms);
 }
 
 TEST(MetricSurrogate, AnExactLookStaysExact) {

@@ -54,6 +54,21 @@ TEST(Table, AddsConstantsLayersAndPairsThatMatch) {
   EXPECT_FALSE(it.exact({0, 0, 0, 0}).contains("weight_bits"));
 }
 
+TEST(Table, LooksAtNeighboursReachTheSamplerInTheirOrder) {
+  Json looked = document();
+  // "b" is the second dimension, whichever way round the pair names them.
+  looked["pairs"] = {{{"layers", {"b", "a"}}, {"choices", {1, 0}}, {"latency", 0.5}, {"profile", {{"latency", 0.4}}}}};
+  const Table it = table(looked);
+  const Profile profile = it.problem(1, true).profile;
+  ASSERT_EQ(profile.neighbours.size(), 1U);
+  EXPECT_EQ(profile.neighbours[0].first, 0);
+  EXPECT_EQ(profile.neighbours[0].metric, 1);
+  EXPECT_EQ(profile.neighbours[0].adds, (std::vector<std::vector<double>>{{0, 0.4}, {0, 0}}));
+  EXPECT_TRUE(it.problem(1, false).profile.neighbours.empty());
+  // A look adds nothing to what is measured.
+  EXPECT_DOUBLE_EQ(it.exact({0, 1, 0, 0}).at("latency"), table().exact({0, 1, 0, 0}).at("latency") + 0.5);
+}
+
 TEST(Table, TiedLayersShareADimensionAndFixedOnesHaveNone) {
   const Table it = table();
   const SamplerProblem problem = it.problem(1, false);
