@@ -291,7 +291,13 @@ void Core::baseline_ended(Study& study, const Trial& trial) {
                              "hardware; expected objectives and constraints that can"});
     return;
   }
+  // Fixed when the study was made: a later version's rule doesn't move it.
   study.reference = *reference;
+  const auto fixed = store_.document(id, "reference");
+  if (fixed.has_value() && *fixed && (*fixed)->contains("point")) {
+    const auto point = (**fixed)["point"].get<std::vector<double>>();
+    if (point.size() == reference->size()) study.reference = point;
+  }
   study.front.emplace(search::directions_of(study.definition), study.reference);
   study.measured_on = search::hardware_id(trial);
   const auto pinned = store_.document(id, "hardware");

@@ -17,7 +17,9 @@ namespace kerf::search {
 struct Outcome {
   ObjectiveVector objectives;        ///< In the study's order; NaN where the metric is missing.
   std::vector<double> constraints;   ///< One a bound: value − max, min − value; NaN where missing.
-  std::vector<std::array<double, 2>> intervals;  ///< Of the objectives; [v, v] where there is none.
+  /// Of the objectives; [v, v] where there is none. That of accuracy is around its difference from
+  /// the baseline on the same samples, where that is known: candidates are compared with each other.
+  std::vector<std::array<double, 2>> intervals;
   std::vector<std::string> missing;  ///< Metrics that were needed and aren't there, each once.
 
   [[nodiscard]] bool complete() const { return missing.empty(); }

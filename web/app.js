@@ -184,6 +184,16 @@ function drawPlot() {
   }
 }
 
+// What the test split said; marked where it takes a promise back.
+function testCell(member) {
+  const cell = node("td", shown("accuracy", member.verification?.accuracy));
+  if (member.holds !== false) return cell;
+  cell.className = "broken";
+  cell.append(" ", ...member.broken.map((b) => node("div",
+    `${b.metric} ${shown(b.metric, b.measured)}, promised ${shown(b.metric, b.interval[0])} … ${shown(b.metric, b.interval[1])}: doesn’t hold`)));
+  return cell;
+}
+
 function drawFront() {
   const names = state.front.objectives.map((o) => o.metric);
   const columns = [...new Set([...names, "latency_ratio"])];
@@ -193,7 +203,7 @@ function drawFront() {
     const row = node("tr", undefined, member.trial === state.chosen ? { class: "chosen" } : {});
     row.append(node("td", member.trial === 0 ? "0 (f32)" : String(member.trial)),
       ...columns.map((name) => node("td", shown(name, member.metrics[name]))),
-      node("td", shown("accuracy", member.verification?.accuracy)));
+      testCell(member));
     row.addEventListener("click", () => pick(member.trial));
     return row;
   });
