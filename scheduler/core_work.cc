@@ -30,7 +30,6 @@ Result<void> check_result(const WorkOutcome& outcome) {
     }
     case WorkKind::kTrial:
     case WorkKind::kVerify: {
-      if (outcome.result.contains("pruned")) return {};
       const auto measurement = Measurement::parse(outcome.result);
       if (!measurement.has_value()) return wrong(measurement.error().message);
       return {};
@@ -299,6 +298,7 @@ void Core::baseline_ended(Study& study, const Trial& trial) {
     if (point.size() == reference->size()) study.reference = point;
   }
   study.front.emplace(search::directions_of(study.definition), study.reference);
+  study.racing.emplace(study.definition, trial.measurement);
   study.measured_on = search::hardware_id(trial);
   const auto pinned = store_.document(id, "hardware");
   if (pinned.has_value() && pinned->has_value() && (*pinned)->is_object()) {
@@ -503,6 +503,9 @@ Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
     case WorkKind::kTrial:
       payload["metrics"] =
           grant.key.number == 0 ? std::vector<std::string>{} : trial_metrics(definition);
+      if (study != nullptr && study->racing && study->front && grant.key.number != 0) {
+        if (const auto terms = study->racing->terms(study->front->trials())) payload["racing"] = terms->to_json();
+      }
       break;
     case WorkKind::kVerify:
       payload["metrics"] = verify_metrics();

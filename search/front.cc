@@ -87,6 +87,10 @@ Front front(std::span<const Trial> trials, const StudyDefinition& study,
     Observation observation = observation_of(study, trial);
     tracker.add(observation);
     out.history.push_back({trial.number, tracker.hypervolume()});
+    if (observation.state != TrialState::kComplete) {
+      observation.objectives.clear();
+      observation.constraints.clear();
+    }
     seen.push_back({trial.number,
                     {observation.objectives, observe(study, trial.measurement).intervals},
                     feasible(observation.constraints)});

@@ -86,9 +86,9 @@ Observation observation_of(const StudyDefinition& study, const Trial& trial) {
   out.number = trial.number;
   out.choices = trial.choices;
   out.state = trial.state;
-  if (trial.state != TrialState::kComplete) return out;
+  if (trial.state != TrialState::kComplete && trial.state != TrialState::kPruned) return out;
   Outcome outcome = observe(study, trial.measurement);
-  if (!outcome.complete()) {
+  if (trial.state == TrialState::kComplete && !outcome.complete()) {
     out.state = TrialState::kFailed;
     return out;
   }

@@ -34,7 +34,8 @@ struct Outcome {
 /// Reads objectives and constraints from a measurement's JSON (Measurement::to_json()).
 [[nodiscard]] Outcome observe(const StudyDefinition& study, const Json& measurement);
 
-/// A finished trial as samplers see it. A complete trial without one of the needed metrics is told
+/// A finished trial as samplers see it. Of a pruned one what it showed until then, NaN where it didn't
+/// come to that. A complete trial without one of the needed metrics is told
 /// as failed: it can't rank.
 [[nodiscard]] Observation observation_of(const StudyDefinition& study, const Trial& trial);
 
