@@ -17,6 +17,7 @@ Result<graph::Graph> simplify(graph::Graph graph, const PassOptions& options) {
   const auto enabled = [&](const char* name) { return !options.disabled.contains(name); };
   KERF_TRY(graph.check());
   KERF_TRY(qoperator_to_qdq(graph));
+  KERF_TRY(integer_to_qdq(graph));
   KERF_TRY(graph::infer_shapes(graph));
   if (enabled("remove-identity")) KERF_TRY(remove_identity(graph));
   if (enabled("fold-constants")) {

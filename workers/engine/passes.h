@@ -18,7 +18,8 @@ struct PassOptions {
 /// (which becomes a Gemm where its left side is 2-D), dead nodes removed, shapes inferred.
 ///
 /// Layers keep their node names. Works on graphs in QDQ form too: a DequantizeLinear of constant
-/// weights that feeds a layer stays, QOperator nodes become QDQ form.
+/// weights that feeds a layer stays, QOperator nodes and dynamically quantized layers (MatMulInteger,
+/// ConvInteger) become QDQ form.
 ///
 /// Errors:   invalid_argument naming the node or the unknown pass.
 /// Cost:     evaluates constant subgraphs by the plain reference kernels.

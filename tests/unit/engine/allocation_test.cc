@@ -122,5 +122,22 @@ TEST(Run, OfLightOperatorsAllocatesNothing) {
   expect_no_allocation(b, random.f32({2, 6, 8, 8}));
 }
 
+TEST(Run, OfProductsOfTwoValuesAllocatesNothing) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "AddressSanitizer's allocator can't be counted";
+#endif
+  dl_iterate_phdr(find_library, nullptr);
+  Random random;
+  Builder b;
+  const std::string x = b.input({1, 3, 8, 8});
+  const auto shape = [&](const Ints& values) { return b.constant(Tensor::s64({static_cast<std::int64_t>(values.size())}, values)); };
+  // The image is its own kernel.
+  const std::string conv = b.node("Conv", {x, b.node("Reshape", {x, shape({4, 3, 4, 4})})});
+  const std::string turned = b.node("ConvTranspose", {conv, b.node("Reshape", {x, shape({4, 3, 4, 4})})});
+  const std::string q = b.rounded(turned, 0.5F, 130, DType::kU8);
+  b.output(b.node("MatMul", {q, b.node("Transpose", {q}, {{"perm", Ints{0, 1, 3, 2}}})}));
+  expect_no_allocation(b, random.f32({1, 3, 8, 8}));
+}
+
 }  // namespace
 }  // namespace kerf::engine::testing

@@ -280,8 +280,10 @@ TEST(IntegerWeights, FormsThatIntegerKernelsCannotTakeRunInF32) {
     b.output(b.node("MatMul", {x, w}));
     return expect_like_reference(b.graph, random_inputs(b.graph, random), sum_tolerance(6) + 1e-6F);
   };
+  const Tensor uneven = Tensor::of<std::uint8_t>(DType::kU8, {5}, {100, 100, 90, 100, 100});
+  EXPECT_EQ(layer_step(run_with(random.bytes(DType::kU8, {6, 5}, 0, 255), uneven, 1), "MatMul")->executes_as, "f32 (8-bit weights)");
   const Tensor shifted = Tensor::of<std::uint8_t>(DType::kU8, {}, {100});
-  EXPECT_EQ(layer_step(run_with(random.bytes(DType::kU8, {6, 5}, 0, 255), shifted, 1), "MatMul")->executes_as, "f32 (8-bit weights)");
+  EXPECT_EQ(layer_step(run_with(random.bytes(DType::kU8, {6, 5}, 0, 255), shifted, 1), "MatMul")->executes_as, "s8");
   EXPECT_EQ(layer_step(run_with(random.bytes(DType::kS8, {6, 5}, -127, 127), Tensor(DType::kS8, {6}), 0), "MatMul")->executes_as, "f32 (8-bit weights)");
   const Tensor middle = Tensor::of<std::uint8_t>(DType::kU8, {}, {128});
   EXPECT_EQ(layer_step(run_with(random.bytes(DType::kU8, {6, 5}, 0, 255), middle, 1), "MatMul")->executes_as, "s8");

@@ -1,9 +1,9 @@
-// MatMulInteger, as dynamically quantized models have it.
+// MatMulInteger, where nothing says what its result stands for.
 #include <algorithm>
 
 #include "workers/engine/kernels/cast.h"
 #include "workers/engine/kernels/primitive.h"
-#include "workers/engine/lowering/light.h"
+#include "workers/engine/lowering/integer.h"
 
 namespace kerf::engine {
 
@@ -15,30 +15,6 @@ using graph::Tensor;
 namespace {
 
 bool is_byte(DType dtype) { return dtype == DType::kU8 || dtype == DType::kS8; }
-
-/// A zero point that one number gives: as s32 in a slot. 0 stands for none.
-struct ZeroPoint {
-  bool fits = true;
-  SlotId slot = -1;
-};
-
-Result<ZeroPoint> zero_point(Values& values, const Node& node, std::size_t i) {
-  if (!node.has_input(i)) return ZeroPoint{};
-  const std::string& value = node.inputs[i];
-  if (graph::element_count(values.info(value).shape) != 1) return ZeroPoint{false};
-  if (const Tensor* constant = values.graph().constant(value)) {
-    const std::int64_t zero = constant->to_integers()[0];
-    if (zero == 0) return ZeroPoint{};
-    return ZeroPoint{true, values.constant_slot(Tensor::of<std::int32_t>(DType::kS32, {1}, {static_cast<std::int32_t>(zero)}))};
-  }
-  KERF_ASSIGN(const Rep rep, plain_input(values, value));
-  const CastRun run = cast_run(values.info(value).dtype, DType::kS32);
-  if (run == nullptr) return ZeroPoint{false};
-  const SlotId to = values.new_slot(DType::kS32, {1}, Layout::kPlain);
-  values.emit(make_call("kerf:cast", {rep.slot}, {to}, [run, from = rep.slot, to](Pointers p, std::byte*) { run(p[from], p[to], 1); }), value,
-              "zero point", "s32");
-  return ZeroPoint{true, to};
-}
 
 Result<bool> integer_product(Values& values, const Node& node) {
   const graph::ValueInfo left_info = values.info(node.inputs[0]);
@@ -110,9 +86,29 @@ Result<bool> integer_product(Values& values, const Node& node) {
 
 }  // namespace
 
+Result<ZeroPoint> zero_point(Values& values, const Node& node, std::size_t i) {
+  if (!node.has_input(i)) return ZeroPoint{};
+  const std::string& value = node.inputs[i];
+  if (graph::element_count(values.info(value).shape) != 1) return ZeroPoint{false};
+  if (const Tensor* constant = values.graph().constant(value)) {
+    const std::int64_t zero = constant->to_integers()[0];
+    if (zero == 0) return ZeroPoint{};
+    return ZeroPoint{true, values.constant_slot(Tensor::of<std::int32_t>(DType::kS32, {1}, {static_cast<std::int32_t>(zero)}))};
+  }
+  KERF_ASSIGN(const Rep rep, plain_input(values, value));
+  const CastRun run = cast_run(values.info(value).dtype, DType::kS32);
+  if (run == nullptr) return ZeroPoint{false};
+  const SlotId to = values.new_slot(DType::kS32, {1}, Layout::kPlain);
+  values.emit(make_call("kerf:cast", {rep.slot}, {to}, [run, from = rep.slot, to](Pointers p, std::byte*) { run(p[from], p[to], 1); }), value,
+              "zero point", "s32");
+  return ZeroPoint{true, to};
+}
+
 Result<bool> lower_integer_products(Values& values, const Node& node) {
-  if (node.op != "MatMulInteger" || !has_full_inputs(values, node)) return false;
-  return integer_product(values, node);
+  if (!has_full_inputs(values, node)) return false;
+  if (node.op == "ConvInteger") return lower_integer_convolution(values, node);
+  if (node.op == "MatMulInteger") return integer_product(values, node);
+  return false;
 }
 
 }  // namespace kerf::engine

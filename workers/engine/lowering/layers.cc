@@ -6,6 +6,9 @@
 #include "workers/engine/kernels/copy.h"
 #include "workers/engine/kernels/packed_weights.h"
 #include "workers/engine/kernels/primitive.h"
+#include "workers/engine/kernels/step.h"
+#include "workers/engine/kernels/zero_points.h"
+#include "workers/engine/lowering/conv_desc.h"
 
 namespace kerf::engine {
 
@@ -32,6 +35,7 @@ struct Call {
   Tensor weights_data;
   std::vector<float> weight_scales;  ///< Of an integer layer.
   int weight_mask = 0;
+  int weight_zero = 0;  ///< Of an integer layer; a convolution's is made up for by a step of its own.
   std::vector<float> bias;
   Window window;
 };
@@ -98,12 +102,6 @@ Found found_from(const Descriptor& descriptor, bool bias) {
   return found;
 }
 
-dnnl::memory::dims less_one(const Shape& dilations) {
-  dnnl::memory::dims out;
-  for (const std::int64_t d : dilations) out.push_back(d - 1);
-  return out;
-}
-
 /// Asks oneDNN for the primitive; nullopt where it has none.
 std::optional<Found> create(const Call& call, DType destination, const dnnl::primitive_attr& attributes) {
   using dnnl::memory;
@@ -124,12 +122,12 @@ std::optional<Found> create(const Call& call, DType destination, const dnnl::pri
     if (call.kind == Call::Kind::kTransposed) {
       const dnnl::deconvolution_forward::primitive_desc descriptor(
           cpu_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::deconvolution_direct, source, weights, bias,
-          target, w.strides, less_one(w.dilations), w.pads_begin, w.pads_end, attributes);
+          target, w.strides, dilation_gaps(w.dilations), w.pads_begin, w.pads_end, attributes);
       return found_from(descriptor, has_bias);
     }
     const dnnl::convolution_forward::primitive_desc descriptor(
         cpu_engine(), dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, source, weights, bias,
-        target, w.strides, less_one(w.dilations), w.pads_begin, w.pads_end, attributes);
+        target, w.strides, dilation_gaps(w.dilations), w.pads_begin, w.pads_end, attributes);
     return found_from(descriptor, has_bias);
   } catch (const dnnl::error&) {
     return std::nullopt;
@@ -149,11 +147,18 @@ std::optional<Found> with_links(const Values& values, const Call& call, const Ch
     attributes.set_scales_mask(DNNL_ARG_WEIGHTS, call.weight_mask);
     if (call.input_numeric.zero != 0 || call.dynamic) attributes.set_zero_points_mask(DNNL_ARG_SRC, 0);
   }
+  dnnl::post_ops posts;
+  if (call.weight_zero != 0 && call.kind == Call::Kind::kMatrix) {
+    attributes.set_zero_points_mask(DNNL_ARG_WEIGHTS, 0);
+  } else if (call.weight_zero != 0) {
+    // What the zero point takes away lies in the destination, as floats.
+    if (quantize || destination != DType::kF32) return std::nullopt;
+    posts.append_sum(1.0F, 0, dnnl_type(DType::kF32));
+  }
   if (quantize) {
     attributes.set_scales_mask(DNNL_ARG_DST, 0);
     if (chain.quantize->zero != 0) attributes.set_zero_points_mask(DNNL_ARG_DST, 0);
   }
-  dnnl::post_ops posts;
   Found::Residual residual = Found::Residual::kNone;
   std::size_t residual_link = 0;
   int residual_index = 0;
@@ -166,6 +171,7 @@ std::optional<Found> with_links(const Values& values, const Call& call, const Ch
       posts.append_eltwise(function->first, function->second.first, function->second.second);
       continue;
     }
+    if (by_sum && posts.len() > 0 && posts.kind(0) == dnnl::primitive::kind::sum) return std::nullopt;
     residual_link = i;
     residual_index = posts.len();
     numeric = residual_numeric(values, link.other, destination);
@@ -235,6 +241,10 @@ bool choose_integer(Values& values, const Node& node, const LayerWeights& weight
   const Rep* rep = values.quantized(node.inputs[0]);
   const DynamicRep* dynamic = values.dynamic(node.inputs[0]);
   if ((rep == nullptr && dynamic == nullptr) || weights.integers.elements() == 0 || node.op == "ConvTranspose") return false;
+  const bool matrix = call.kind == Call::Kind::kMatrix;
+  // What a convolution's zero point takes away is one number a place, the same for all channels.
+  if (weights.zero != 0 && !matrix && call.window.groups != 1) return false;
+  call.weight_zero = weights.zero;
   call.input_numeric = rep != nullptr ? rep->numeric : dynamic->rep.numeric;
   if (rep == nullptr) call.dynamic = *dynamic;
   call.weights_data = weights.integers;
@@ -248,6 +258,7 @@ void choose_float(const Node& node, const LayerWeights& weights, Call& call) {
   call.input_numeric = Numeric{bf16 ? DType::kBF16 : DType::kF32, 1.0F, 0};
   call.weights_data = weights.real;
   call.weight_scales.clear();
+  call.weight_zero = 0;
   call.executes_as = bf16 ? "bf16" : "f32";
   const auto shared = node.integer("kerf_shared_values", 0);
   if (weights.bits < 32) call.executes_as += " (" + std::to_string(weights.bits) + "-bit weights)";
@@ -268,14 +279,7 @@ Result<bool> describe_conv(Values& values, const Node& node, const LayerWeights&
   call.output_dims = {input[0], channels};
   call.output_dims.insert(call.output_dims.end(), call.window.output.begin(), call.window.output.end());
   call.value_dims = call.output_dims;
-  if (transposed) {
-    // The crop can't be negative, which output_padding may ask for.
-    for (std::size_t i = 0; i < call.window.kernel.size(); ++i) {
-      const std::int64_t reach = (call.window.kernel[i] - 1) * call.window.dilations[i] + 1;
-      call.window.pads_end[i] = (call.window.input[i] - 1) * call.window.strides[i] + reach -
-                                call.window.pads_begin[i] - call.window.output[i];
-    }
-  }
+  if (transposed) call.window.pads_end = transposed_ends(call.window);
   for (const std::int64_t extent : call.output_dims) {
     if (extent == 0) return false;
   }
@@ -289,24 +293,8 @@ Result<bool> describe_conv(Values& values, const Node& node, const LayerWeights&
 
 /// The weights' descriptor, which depends on the number format.
 void describe_conv_weights(Call& call) {
-  const Shape& shape = call.weights_data.shape();
   const std::int64_t groups = call.window.groups;
-  const bool transposed = call.kind == Call::Kind::kTransposed;
-  Shape dims;
-  Shape strides;
-  const Shape own = row_major_strides(shape);
-  // oneDNN wants [groups,] output, input, kernel…; ONNX's ConvTranspose has input before output.
-  const std::int64_t out = transposed ? shape[1] : shape[0] / groups;
-  const std::int64_t in = transposed ? shape[0] / groups : shape[1];
-  if (groups > 1) {
-    dims.push_back(groups);
-    strides.push_back((transposed ? in : out) * own[0]);
-  }
-  dims.insert(dims.end(), {out, in});
-  strides.insert(strides.end(), {transposed ? own[1] : own[0], transposed ? own[0] : own[1]});
-  dims.insert(dims.end(), shape.begin() + 2, shape.end());
-  strides.insert(strides.end(), own.begin() + 2, own.end());
-  call.weights = dnnl::memory::desc(dims, dnnl_type(call.weights_data.dtype()), strides);
+  call.weights = conv_weights_desc(call.weights_data.shape(), call.weights_data.dtype(), groups, call.kind == Call::Kind::kTransposed);
   call.weight_mask = call.weight_scales.size() > 1 ? (groups > 1 ? 3 : 1) : 0;
 }
 
@@ -379,11 +367,63 @@ Result<void> place_input(Values& values, const Node& node, Call& call) {
   return {};
 }
 
+/// The scale and zero point of the source, wherever they come from.
+void add_source_numbers(const Call& call, PrimitiveStep& step) {
+  if (call.dynamic) {
+    step.add(DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, dnnl_desc({1}, DType::kF32, Layout::kPlain), call.dynamic->scale, false);
+    step.add(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC, dnnl_desc({1}, DType::kS32, Layout::kPlain), call.dynamic->zero_s32, false);
+    return;
+  }
+  step.add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, f32_vector({call.input_numeric.scale}));
+  if (call.input_numeric.zero != 0) {
+    step.add_fixed(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC, s32_scalar(call.input_numeric.zero));
+  }
+}
+
+/// Writes to `output` what the weights' zero point takes away: -zero * (the window's sum of the source)
+/// times each channel's scale. The window's sum is a convolution with one output channel.
+Result<void> emit_weight_zero(Values& values, const Call& call, SlotId output) {
+  Call sum = call;
+  sum.bias.clear();
+  sum.weight_zero = 0;
+  // 128 isn't one of s8: 64, twice.
+  const bool halved = call.weight_zero == -128;
+  sum.weight_scales = {halved ? 2.0F : 1.0F};
+  sum.output_dims[1] = 1;
+  Shape shape = call.weights_data.shape();
+  shape[0] = 1;
+  sum.weights_data = Tensor(DType::kS8, shape);
+  for (auto& v : sum.weights_data.mutable_as<std::int8_t>()) v = static_cast<std::int8_t>(halved ? 64 : -call.weight_zero);
+  describe_conv_weights(sum);
+  const auto found = with_links(values, sum, Chain{}, 0, false, DType::kF32, true);
+  if (!found) return Error{ErrorCode::kInternal, "node " + call.node->label() + ": no primitive sums up its windows"};
+  auto step = std::make_unique<PrimitiveStep>(dnnl::primitive(found->descriptor.get()), found->kernel, found->scratchpad);
+  const SlotId sums = values.new_slot(DType::kF32, sum.output_dims, call.layout);
+  step->add(DNNL_ARG_SRC, found->source, call.input.slot, false);
+  step->add(DNNL_ARG_DST, found->destination, sums, true);
+  step->add_fixed(DNNL_ARG_WEIGHTS, packed(sum.weights, sum.weights_data.raw(), found->weights));
+  step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, f32_vector(sum.weight_scales));
+  add_source_numbers(sum, *step);
+  values.emit(std::move(step), call.node->name, "window sums", "s8");
+  const std::int64_t channels = call.output_dims[1];
+  std::vector<float> scales = call.weight_scales;
+  if (scales.size() == 1) scales.assign(static_cast<std::size_t>(channels), scales[0]);
+  const SlotId factors = values.constant_slot(Tensor::f32({channels}, scales));
+  const Spreading spreading{*graph::element_count(sum.output_dims), channels, values.threads()};
+  values.emit(make_call("kerf:spread", {sums, factors}, {output},
+                        [spreading, sums, factors, output](Pointers p, std::byte*) {
+                          spread(spreading, at<const float>(p, sums), at<const float>(p, factors), at<float>(p, output));
+                        }),
+              call.node->name, "zero point", "f32");
+  return {};
+}
+
 /// Emits the step of a primitive that was found.
 Result<Rep> emit(Values& values, const Call& call, const Chain& chain, const Found& found, DType destination, bool quantize) {
   // Making the primitive generates its code, which a descriptor that is only asked about doesn't.
   auto step = std::make_unique<PrimitiveStep>(dnnl::primitive(found.descriptor.get()), found.kernel, found.scratchpad);
   const SlotId output = values.new_slot(destination, call.value_dims, call.layout);
+  if (call.weight_zero != 0 && call.kind == Call::Kind::kConv) KERF_TRY(emit_weight_zero(values, call, output));
   if (found.residual != Found::Residual::kNone) {
     const std::string& other = chain.links[found.residual_link].other;
     if (found.residual == Found::Residual::kSum) {
@@ -412,15 +452,10 @@ Result<Rep> emit(Values& values, const Call& call, const Chain& chain, const Fou
     step->add_fixed(DNNL_ARG_BIAS, bias);
   }
   if (is_8_bit(call.input_numeric.dtype)) {
-    if (call.dynamic) {
-      step->add(DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, dnnl_desc({1}, DType::kF32, Layout::kPlain), call.dynamic->scale, false);
-      step->add(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC, dnnl_desc({1}, DType::kS32, Layout::kPlain), call.dynamic->zero_s32, false);
-    } else {
-      step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_SRC, f32_vector({call.input_numeric.scale}));
-    }
+    add_source_numbers(call, *step);
     step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, f32_vector(call.weight_scales));
-    if (!call.dynamic && call.input_numeric.zero != 0) {
-      step->add_fixed(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_SRC, s32_scalar(call.input_numeric.zero));
+    if (call.weight_zero != 0 && call.kind == Call::Kind::kMatrix) {
+      step->add_fixed(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_WEIGHTS, s32_scalar(call.weight_zero));
     }
   }
   Rep out;
@@ -450,7 +485,7 @@ Result<std::optional<LayerOutcome>> fuse(Values& values, const Call& call, const
     const bool whole = cut <= 1 && !(chain.quantize && !quantize);
     DType destination = DType::kF32;
     if (quantize) destination = chain.quantize->dtype;
-    else if (whole && bf16_output && call.input_numeric.dtype != DType::kF32) destination = DType::kBF16;
+    else if (whole && bf16_output && call.input_numeric.dtype != DType::kF32 && (call.weight_zero == 0 || call.kind == Call::Kind::kMatrix)) destination = DType::kBF16;
     for (const bool by_sum : {true, false}) {
       const auto found = with_links(values, call, chain, links, quantize, destination, by_sum);
       if (!found || (is_slow(*found) && !(accept_slow && cut == count + 1))) continue;

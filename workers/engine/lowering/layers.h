@@ -18,19 +18,30 @@ struct LayerOutcome {
 /// `bf16_output`: all that read the chain's output take bf16.
 [[nodiscard]] Result<std::optional<LayerOutcome>> lower_layer(Values& values, const Chain& chain, bool bf16_output);
 
-/// MatMul of two values.
-[[nodiscard]] Result<bool> lower_matmul(Values& values, const graph::Node& node);
+/// What a product of two values reads and gives.
+struct ProductTypes {
+  bool bf16 = false;  ///< The factors are taken as bf16, where they aren't bytes.
+  Numeric output;     ///< f32, bf16 (with factors of bf16), or bytes (of bytes).
+};
+/// MatMul of two values. Factors that are both there as bytes are multiplied as integers. False where no
+/// primitive does it, or none gives bytes.
+[[nodiscard]] Result<bool> lower_matmul(Values& values, const graph::Node& node, const ProductTypes& types);
 /// Gemm whose weights or whose form no layer takes: weights that aren't constant, transA.
 [[nodiscard]] Result<bool> lower_gemm(Values& values, const graph::Node& node);
+/// Conv and ConvTranspose whose weights or bias are values, not constants; weights that are get packed
+/// before the model runs, others each time. False for a form that no primitive has.
+[[nodiscard]] Result<bool> lower_open_convolution(Values& values, const graph::Node& node);
 /// MaxPool, AveragePool, GlobalMaxPool. False for a form that no primitive has.
 [[nodiscard]] Result<bool> lower_pool(Values& values, const graph::Node& node);
-[[nodiscard]] Result<bool> lower_softmax(Values& values, const graph::Node& node);
+/// Softmax and LogSoftmax to f32, bf16 or bytes. False where no primitive does it.
+[[nodiscard]] Result<bool> lower_softmax(Values& values, const graph::Node& node, const Numeric& wanted);
 
 /// A layer's weights as they are given.
 struct LayerWeights {
   graph::Tensor real;                  ///< f32.
   graph::Tensor integers;              ///< s8; empty where integer kernels can't take them.
   std::vector<float> scales;           ///< One, or one an output channel.
+  int zero = 0;                        ///< Of the integers, where they don't fit s8 without it.
   int bits = 32;                       ///< Below 32: the weights were rounded.
 };
 [[nodiscard]] Result<LayerWeights> layer_weights(const graph::Graph& graph, const graph::Node& node);

@@ -6,6 +6,7 @@
 
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/dynamic.h"
+#include "workers/engine/lowering/bf16_flow.h"
 #include "workers/engine/lowering/chains.h"
 #include "workers/engine/lowering/layers.h"
 #include "workers/engine/lowering/light.h"
@@ -28,7 +29,7 @@ namespace {
 class Lowering {
  public:
   Lowering(const Graph& graph, int threads)
-      : graph_(graph), links_(graph), chains_(find_chains(graph)), values_(graph, plan_, threads), done_(graph.nodes.size(), false) {}
+      : graph_(graph), links_(graph), chains_(find_chains(graph)), values_(graph, plan_, threads), done_(graph.nodes.size(), false), bf16_(graph, links_) {}
 
   Result<Plan> run() {
     KERF_TRY(add_inputs());
@@ -112,7 +113,7 @@ class Lowering {
       KERF_TRY(begin_pointwise(anchor, pending));
       return finish_pointwise(chain, 0, std::move(pending), graph_.nodes[chain.last].name);
     }
-    KERF_ASSIGN(const auto outcome, lower_layer(values_, chain, takes_bf16(chain.output)));
+    KERF_ASSIGN(const auto outcome, lower_layer(values_, chain, bf16_.takes(chain.output)));
     Rep rep;
     std::size_t links = 0;
     if (outcome) {
@@ -126,6 +127,8 @@ class Lowering {
       bool lowered = false;
       if (anchor.op == "Gemm") {
         KERF_ASSIGN(lowered, lower_gemm(values_, anchor));
+      } else if (anchor.op == "Conv" || anchor.op == "ConvTranspose") {
+        KERF_ASSIGN(lowered, lower_open_convolution(values_, anchor));
       }
       if (!lowered) {
         KERF_TRY(lower_reference(chain.anchor));
@@ -169,7 +172,7 @@ class Lowering {
     Numeric numeric;
     if (chain.quantize) {
       numeric = *chain.quantize;
-    } else if (takes_bf16(chain.output) &&
+    } else if (bf16_.takes(chain.output) &&
                std::any_of(pending.operands.begin(), pending.operands.end(), [](const auto& o) { return o.rep.numeric.dtype == DType::kBF16; })) {
       numeric.dtype = DType::kBF16;
     }
@@ -199,11 +202,14 @@ class Lowering {
     } else if (op == "GlobalAveragePool" || op == "ReduceMean") {
       KERF_ASSIGN(lowered, lower_mean(i));
     } else if (op == "Softmax" || op == "LogSoftmax") {
-      KERF_ASSIGN(lowered, lower_softmax(values_, node));
+      KERF_ASSIGN(lowered, lower_rounding(node, [&](const Numeric& wanted) { return lower_softmax(values_, node, wanted); }));
     } else if (op == "MatMul") {
-      KERF_ASSIGN(lowered, lower_matmul(values_, node));
+      const bool bf16 = bf16_.takes_part(node);
+      KERF_ASSIGN(lowered, lower_rounding(node, [&](const Numeric& wanted) { return lower_matmul(values_, node, {bf16, wanted}); }));
     } else if (op == "Gemm") {
       KERF_ASSIGN(lowered, lower_gemm(values_, node));
+    } else if (op == "Conv" || op == "ConvTranspose") {
+      KERF_ASSIGN(lowered, lower_open_convolution(values_, node));
     } else if (op == "BatchNormalization") {
       KERF_ASSIGN(lowered, lower_batch_norm(node));
     } else {
@@ -328,6 +334,26 @@ class Lowering {
     return std::make_pair(readers[0], *numeric);
   }
 
+  /// A node that may give bytes for the QuantizeLinear after it, or bf16 where that is read.
+  template <class F>
+  Result<bool> lower_rounding(const Node& node, F&& lower) {
+    if (const auto quantize = sole_quantize(node.outputs[0])) {
+      KERF_ASSIGN(const bool rounded, lower(quantize->second));
+      if (rounded) {
+        done_[quantize->first] = true;
+        Rep rep = values_.all(node.outputs[0]).back();
+        rep.numeric = Numeric{rep.numeric.dtype, 1.0F, 0};
+        values_.set(graph_.nodes[quantize->first].outputs[0], rep);
+        return true;
+      }
+    }
+    if (bf16_.takes(node.outputs[0])) {
+      KERF_ASSIGN(const bool narrow, lower(Numeric{DType::kBF16, 1.0F, 0}));
+      if (narrow) return true;
+    }
+    return lower(Numeric{});
+  }
+
   Result<bool> lower_mean(std::size_t i) {
     const Node& node = graph_.nodes[i];
     const graph::ValueInfo& info = values_.info(node.inputs[0]);
@@ -406,7 +432,7 @@ class Lowering {
       pending.stages.push_back(stage);
     }
     Numeric numeric;
-    if (pending.operands[0].rep.numeric.dtype == DType::kBF16 && takes_bf16(node.outputs[0])) numeric.dtype = DType::kBF16;
+    if (pending.operands[0].rep.numeric.dtype == DType::kBF16 && bf16_.takes(node.outputs[0])) numeric.dtype = DType::kBF16;
     KERF_ASSIGN(const Rep rep, emit_pointwise(values_, pending, numeric, node.name, node.op));
     values_.set(node.outputs[0], rep);
     return true;
@@ -470,39 +496,13 @@ class Lowering {
     return {};
   }
 
-  /// Whether all that read the value, and what they give where they only pass it on, take bf16.
-  bool takes_bf16(const std::string& value) {
-    if (graph_.is_output(value)) return false;
-    if (const auto found = bf16_.find(value); found != bf16_.end()) return found->second;
-    bf16_[value] = false;
-    const auto& readers = links_.of(value);
-    bool all = !readers.empty();
-    for (const std::size_t r : readers) {
-      const Node& reader = graph_.nodes[r];
-      const std::string& op = reader.op;
-      if (graph::is_layer(graph_, reader)) {
-        all = all && reader.inputs[0] == value && reader.text("kerf_precision", "") == "bf16";
-      } else if (op == "GlobalAveragePool") {
-        continue;
-      } else if (op == "MaxPool" || op == "AveragePool" || op == "Relu" || op == "Clip" || op == "LeakyRelu" || op == "Add" ||
-                 op == "Mul" || op == "Sigmoid" || op == "HardSwish" || op == "kerf_Swish" || op == "Concat" || op == "Reshape" ||
-                 op == "Flatten" || op == "Transpose" || op == "Squeeze" || op == "Unsqueeze" || op == "BatchNormalization") {
-        all = all && takes_bf16(reader.outputs[0]);
-      } else {
-        all = false;
-      }
-    }
-    bf16_[value] = all;
-    return all;
-  }
-
   const Graph& graph_;
   graph::Links links_;
   Chains chains_;
   Plan plan_;
   Values values_;
   std::vector<bool> done_;
-  std::map<std::string, bool> bf16_;
+  Bf16Flow bf16_;
   struct Dynamic {
     std::size_t node;
     DynamicRep rep;

@@ -1,4 +1,4 @@
-// Pooling, Softmax and products of two values.
+// Pooling and Softmax.
 #include <algorithm>
 
 #include "workers/engine/geometry.h"
@@ -82,103 +82,33 @@ Result<bool> lower_pool(Values& values, const Node& node) {
   return true;
 }
 
-Result<bool> lower_softmax(Values& values, const Node& node) {
+Result<bool> lower_softmax(Values& values, const Node& node, const Numeric& wanted) {
   const graph::ValueInfo& info = values.info(node.inputs[0]);
   const std::int64_t axis = normalized_axis(node.integer("axis", -1), info.shape.size());
   if (info.dtype != DType::kF32 || axis < 0 || graph::element_count(info.shape) == 0) return false;
   KERF_ASSIGN(const Rep rep, values.as(node.inputs[0], DType::kF32, Layout::kPlain));
-  const auto desc = dnnl_desc(info.shape, DType::kF32, Layout::kPlain);
+  const auto from = dnnl_desc(info.shape, DType::kF32, Layout::kPlain);
+  const auto to = dnnl_desc(info.shape, wanted.dtype, Layout::kPlain);
+  const bool quantize = wanted.dtype == DType::kU8 || wanted.dtype == DType::kS8;
+  // The library knows a scale here, but no zero point.
+  if (wanted.zero != 0) return false;
   Rep out;
-  out.slot = values.new_slot(DType::kF32, info.shape, Layout::kPlain);
+  out.numeric = wanted;
   const auto algorithm = node.op == "Softmax" ? dnnl::algorithm::softmax_accurate : dnnl::algorithm::softmax_log;
-  auto step = unary_step<dnnl::softmax_forward>(rep.slot, out.slot, desc, desc, algorithm, desc, desc, static_cast<int>(axis));
-  if (step == nullptr) return false;
-  values.emit(std::move(step), node.name, node.op, "f32");
-  values.set(node.outputs[0], out);
-  return true;
-}
-
-Result<bool> lower_matmul(Values& values, const Node& node) {
-  Shape left = values.info(node.inputs[0]).shape;
-  const graph::Tensor* constant = values.graph().constant(node.inputs[1]);
-  Shape right = constant != nullptr ? constant->shape() : values.info(node.inputs[1]).shape;
-  if (left.size() < 2 || right.size() < 2 || values.info(node.outputs[0]).dtype != DType::kF32) return false;
-  const Shape shape = values.info(node.outputs[0]).shape;
-  const std::size_t rank = std::max(left.size(), right.size());
-  left.insert(left.begin(), rank - left.size(), 1);
-  right.insert(right.begin(), rank - right.size(), 1);
-  if (shape.size() != rank || rank > 6 || graph::element_count(shape) == 0 || left.back() == 0) return false;
-  KERF_ASSIGN(const Rep a, values.as(node.inputs[0], DType::kF32, Layout::kPlain));
-  KERF_ASSIGN(const Rep b, values.as(node.inputs[1], DType::kF32, Layout::kPlain));
-  const auto source = dnnl_desc(left, DType::kF32, Layout::kPlain);
-  const auto weights = dnnl_desc(right, DType::kF32, Layout::kPlain);
-  const auto target = dnnl_desc(shape, DType::kF32, Layout::kPlain);
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (quantize) attributes.set_scales_mask(DNNL_ARG_DST, 0);
   try {
-    const dnnl::matmul::primitive_desc descriptor(cpu_engine(), source, weights, target, attributes);
-    auto step = std::make_unique<PrimitiveStep>(dnnl::matmul(descriptor), descriptor.impl_info_str(), descriptor.scratchpad_desc());
-    Rep out;
-    out.slot = values.new_slot(DType::kF32, shape, Layout::kPlain);
-    step->add(DNNL_ARG_SRC, source, a.slot, false);
-    step->add(DNNL_ARG_WEIGHTS, weights, b.slot, false);
-    step->add(DNNL_ARG_DST, target, out.slot, true);
-    values.emit(std::move(step), node.name, node.op, "f32");
-    values.set(node.outputs[0], out);
-    return true;
-  } catch (const dnnl::error&) {
-    return false;
-  }
-}
-
-Result<bool> lower_gemm(Values& values, const Node& node) {
-  const Shape left = values.info(node.inputs[0]).shape;
-  const Shape right = values.info(node.inputs[1]).shape;
-  const Shape shape = values.info(node.outputs[0]).shape;
-  if (values.info(node.outputs[0]).dtype != DType::kF32 || left.size() != 2 || right.size() != 2 || !values.known(node.inputs[1])) return false;
-  if (graph::element_count(left).value_or(0) == 0 || graph::element_count(shape).value_or(0) == 0) return false;
-  const float beta = node.real("beta", 1.0F);
-  const bool has_bias = node.has_input(2) && beta != 0.0F;
-  KERF_ASSIGN(const Rep a, values.as(node.inputs[0], DType::kF32, Layout::kPlain));
-  KERF_ASSIGN(const Rep b, values.as(node.inputs[1], DType::kF32, Layout::kPlain));
-  // A transposed matrix is the same memory with its strides exchanged.
-  const auto matrix = [](const Shape& dims, bool transposed) {
-    const dnnl::memory::dims seen = transposed ? dnnl::memory::dims{dims[1], dims[0]} : dnnl::memory::dims{dims[0], dims[1]};
-    return dnnl::memory::desc(seen, dnnl::memory::data_type::f32, transposed ? dnnl::memory::dims{1, dims[1]} : dnnl::memory::dims{dims[1], 1});
-  };
-  const auto source = matrix(left, node.integer("transA", 0) != 0);
-  const auto weights = matrix(right, node.integer("transB", 0) != 0);
-  const auto target = dnnl_desc(shape, DType::kF32, Layout::kPlain);
-  dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  dnnl::post_ops posts;
-  // beta * (alpha / beta * product + C)
-  const float alpha = node.real("alpha", 1.0F) / (has_bias ? beta : 1.0F);
-  if (alpha != 1.0F) posts.append_eltwise(dnnl::algorithm::eltwise_linear, alpha, 0.0F);
-  dnnl::memory::desc bias;
-  Rep c;
-  int bias_index = 0;
-  if (has_bias) {
-    KERF_ASSIGN(c, values.as(node.inputs[2], DType::kF32, Layout::kPlain));
-    Shape dims = values.dims(c);
-    dims.insert(dims.begin(), 2 - std::min<std::size_t>(dims.size(), 2), 1);
-    bias = dnnl_desc(dims, DType::kF32, Layout::kPlain);
-    bias_index = posts.len();
-    posts.append_binary(dnnl::algorithm::binary_add, bias);
-    if (beta != 1.0F) posts.append_eltwise(dnnl::algorithm::eltwise_linear, beta, 0.0F);
-  }
-  attributes.set_post_ops(posts);
-  try {
-    const dnnl::matmul::primitive_desc descriptor(cpu_engine(), source, weights, target, attributes);
-    auto step = std::make_unique<PrimitiveStep>(dnnl::matmul(descriptor), descriptor.impl_info_str(), descriptor.scratchpad_desc());
-    Rep out;
-    out.slot = values.new_slot(DType::kF32, shape, Layout::kPlain);
-    step->add(DNNL_ARG_SRC, source, a.slot, false);
-    step->add(DNNL_ARG_WEIGHTS, weights, b.slot, false);
-    if (has_bias) step->add(DNNL_ARG_ATTR_MULTIPLE_POST_OP(bias_index) | DNNL_ARG_SRC_1, bias, c.slot, false);
-    step->add(DNNL_ARG_DST, target, out.slot, true);
-    step->info.is_layer = graph::is_layer(values.graph(), node);
-    values.emit(std::move(step), node.name, node.op, "f32");
+    const dnnl::softmax_forward::primitive_desc descriptor(cpu_engine(), dnnl::prop_kind::forward_inference, algorithm, from, to, static_cast<int>(axis),
+                                                           attributes);
+    const std::string kernel = descriptor.impl_info_str();
+    if (quantize && kernel.starts_with("ref")) return false;
+    out.slot = values.new_slot(wanted.dtype, info.shape, Layout::kPlain);
+    auto step = std::make_unique<PrimitiveStep>(dnnl::softmax_forward(descriptor), kernel, descriptor.scratchpad_desc());
+    step->add(DNNL_ARG_SRC, from, rep.slot, false);
+    step->add(DNNL_ARG_DST, to, out.slot, true);
+    if (quantize) step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_DST, f32_vector({wanted.scale}));
+    values.emit(std::move(step), node.name, node.op, executes_as(wanted));
     values.set(node.outputs[0], out);
     return true;
   } catch (const dnnl::error&) {

@@ -40,6 +40,22 @@ Tensor centred(const Tensor& values, const Tensor* zeros, std::int64_t axis) {
   return out;
 }
 
+/// Bytes with one zero point that s8 can't hold less it: moved into s8 as they are, and the zero point
+/// with them.
+void keep_zero(const Tensor& values, const Tensor* zeros, LayerWeights& out) {
+  if (zeros == nullptr || zeros->elements() == 0) return;
+  const std::vector<std::int64_t> zero = zeros->to_integers();
+  if (std::ranges::any_of(zero, [&](std::int64_t z) { return z != zero[0]; })) return;
+  const DType dtype = values.dtype();
+  if (dtype != DType::kU8 && dtype != DType::kS8) return;
+  const int shift = dtype == DType::kU8 ? 128 : 0;
+  out.integers = Tensor(DType::kS8, values.shape());
+  const auto from = values.to_integers();
+  const auto to = out.integers.mutable_as<std::int8_t>();
+  for (std::size_t i = 0; i < from.size(); ++i) to[i] = static_cast<std::int8_t>(from[i] - shift);
+  out.zero = static_cast<int>(zero[0]) - shift;
+}
+
 }  // namespace
 
 Result<LayerWeights> layer_weights(const Graph& graph, const Node& node) {
@@ -74,6 +90,7 @@ Result<LayerWeights> layer_weights(const Graph& graph, const Node& node) {
   if (axis < 0) axis += static_cast<std::int64_t>(values.rank());
   if (scales.elements() == 1 || axis == output_axis(node, values.rank())) {
     out.integers = centred(values, zeros, axis);
+    if (out.integers.elements() == 0) keep_zero(values, zeros, out);
     out.scales = scales.to_floats();
   }
   return out;

@@ -10,6 +10,9 @@ namespace kerf::engine {
 
 /// QLinearConv and QLinearMatMul become DequantizeLinear, Conv or MatMul, QuantizeLinear.
 [[nodiscard]] Result<void> qoperator_to_qdq(graph::Graph& graph);
+/// MatMulInteger and ConvInteger between DynamicQuantizeLinear and a Cast and Mul that give the result
+/// its scale become MatMul and Conv of DequantizeLinear, which is what they were made from.
+[[nodiscard]] Result<void> integer_to_qdq(graph::Graph& graph);
 /// Identity, Dropout, casts and reshapes that change nothing, sums of one value.
 [[nodiscard]] Result<void> remove_identity(graph::Graph& graph);
 /// Nodes whose inputs are all constant become constants. `with_shapes` also takes Shape and Size of
