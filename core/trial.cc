@@ -46,7 +46,6 @@ Json Trial::to_json() const {
       out["hardware"] = metrics["hardware"];
       metrics.erase("hardware");
     }
-    metrics.erase("pruned");
     for (const char* key : {"layers", "phase_ms", "warnings", "reason"}) {
       if (!metrics.contains(key)) continue;
       out[key] = metrics[key];

@@ -40,17 +40,17 @@ Racing::Racing(const StudyDefinition& study, const Json& baseline) : settings_(s
     }
     if ((metric == "agreement" || metric == "top5") && constraint.min) tighten(limits_, metric, *constraint.min, false);
   }
-  std::size_t qualities = 0;
+  std::string quality;
   for (const Objective& objective : study.objectives) {
     const std::string metric = objective.metric == "accuracy" ? "accuracy_drop" : objective.metric;
     const MetricInfo* info = find_metric(objective.metric);
     if (info == nullptr || info->better != objective.direction) return;
     if (!can_be_raced(metric)) continue;
     if (metric == "accuracy_drop" && !drops) return;
-    quality_metric_ = metric;
-    ++qualities;
+    if (!quality.empty()) return;
+    quality = metric;
   }
-  if (qualities != 1) quality_metric_.clear();
+  quality_metric_ = quality;
 }
 
 std::optional<RacingTerms::Rival> Racing::rival_of(std::int64_t number, const Json& measurement) const {

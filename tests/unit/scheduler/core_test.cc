@@ -141,7 +141,6 @@ TEST_F(CoreTest, CandidatesAreRacedAgainstTheConstraintsOnceTheBaselineIsKnown) 
   EXPECT_EQ(trial->state, TrialState::kPruned);
   EXPECT_EQ(trial->to_json()["reason"], "accuracy_drop is surely above 0.01");
   EXPECT_TRUE(trial->to_json()["metrics"].contains("accuracy"));
-  EXPECT_FALSE(trial->to_json()["metrics"].contains("pruned"));
   work_until_done("a");
   EXPECT_EQ(state(id), StudyState::kComplete);
   EXPECT_EQ(store_->trials(id, 0, 100)->size(), 4U);
