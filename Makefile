@@ -5,7 +5,7 @@ PRESET ?= release
 BUILD := build/$(PRESET)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: help demo test build bench bench-engine bench-search lint asan tsan fuzz serve deps test-deps examples clean
+.PHONY: help demo test build bench bench-engine bench-search bench-search-real lint asan tsan fuzz serve deps test-deps examples clean
 
 help:
 	@echo "make demo    run the example study for real: a Pareto front of a small network, in minutes"
@@ -14,6 +14,7 @@ help:
 	@echo "make serve   the service on 127.0.0.1, with two workers"
 	@echo "make bench-engine   kerf beside ONNX Runtime and OpenVINO on the same files"
 	@echo "make bench-search   what the native sampler gains in 20 trials beside Optuna's in 200"
+	@echo "make bench-search-real   the same on real networks, measured on this machine"
 	@echo "make bench | lint | asan | tsan | fuzz"
 
 deps:
@@ -57,6 +58,9 @@ bench-engine: deps examples
 bench-search: deps
 	@$(call configure_and_build,release,-DKERF_BUILD_BENCH=ON,--target bench_search_gain)
 	@KERF_PYTHON=$(CURDIR)/build/venv/bin/python $(BUILD)/bin/bench_search_gain $(BENCH_FLAGS)
+
+bench-search-real: build examples
+	@build/venv/bin/python bench/search_real.py $(BUILD) $(BENCH_FLAGS)
 
 fuzz: deps
 	@tools/fuzz.sh

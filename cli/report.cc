@@ -109,6 +109,10 @@ Result<Json> study_report(storage::StudyStore& store, const std::string& id) {
               {"baseline", {{"metrics", nullptr}}}};
   for (const Trial& trial : parts.trials) out["trials"].push_back(trial.to_json());
   if (!parts.trials.empty()) out["baseline"]["metrics"] = out["trials"][0]["metrics"];
+  // Null where the sampler uses none, or the study is too short for one.
+  KERF_ASSIGN(const std::optional<Json> profile, store.document(id, "profile"));
+  out["profile"] = profile.value_or(Json());
+  if (out["profile"].is_object()) out["profile"].erase("terms");
   add_front(parts, out);
   return out;
 }

@@ -7,11 +7,12 @@
 namespace kerf {
 namespace {
 
-constexpr std::array<std::pair<WorkKind, std::string_view>, 4> kKinds = {{
+constexpr std::array<std::pair<WorkKind, std::string_view>, 5> kKinds = {{
     {WorkKind::kInspect, "inspect"},
     {WorkKind::kTrial, "trial"},
     {WorkKind::kVerify, "verify"},
     {WorkKind::kExport, "export"},
+    {WorkKind::kProfile, "profile"},
 }};
 
 Json key_json(const WorkKey& key) {

@@ -17,12 +17,14 @@ enum class WorkKind {
   kTrial,    ///< payload {model, data, plan, …}          -> a Measurement
   kVerify,   ///< as kTrial, on the test split            -> a Measurement
   kExport,   ///< payload {model, data, plan, metadata}   -> {file: "sha256:…", bytes}
+  kProfile,  ///< payload {model, data, looks}            -> a LookResult
 };
 
 [[nodiscard]] std::string_view to_string(WorkKind kind);
 [[nodiscard]] std::optional<WorkKind> work_kind_from_string(std::string_view text);
 
-/// Names one piece of work. `number` is the trial's number; 0 for inspect.
+/// Names one piece of work. `number` is the trial's number; 0 for inspect; the part's
+/// number for profile.
 struct WorkKey {
   std::string study;
   WorkKind kind = WorkKind::kTrial;
@@ -44,6 +46,7 @@ struct WorkKey {
 ///   racing      RacingTerms (core/racing.h), where the measurement may stop early; its result then has
 ///               {pruned: true, reason}
 ///   metadata    texts for the exported model
+///   looks       a LookRequest
 struct Work {
   WorkKey key;
   std::int64_t token = 0;  ///< Fencing token of the lease: grows with each lease of this work.

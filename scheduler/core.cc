@@ -54,6 +54,7 @@ Json to_json(const StudyProgress& progress) {
               {"front_size", progress.front_size},
               {"hypervolume", progress.hypervolume},
               {"active_seconds", progress.active_seconds}};
+  if (progress.charged > 0) out["charged_trials"] = progress.charged;
   if (progress.eta_seconds) out["eta_seconds"] = *progress.eta_seconds;
   if (!progress.blocked.empty()) out["blocked"] = progress.blocked;
   return out;
@@ -139,6 +140,8 @@ Result<void> Core::replay(Study& study) {
     }
     if (static_cast<std::int64_t>(page.size()) < kPage) break;
   }
+  study.machine.want_profile(search::uses_profile(study.definition.search.sampler));
+  KERF_TRY(replay_profile(study));
   // In the order in which they ended, as the log has it: wall times may have jumped.
   KERF_ASSIGN(const auto order, order_of_ends(id));
   std::stable_sort(ended.begin(), ended.end(), [&](const Trial& a, const Trial& b) {
@@ -287,6 +290,7 @@ Result<StudyProgress> Core::progress(const std::string& id) {
     out.queued = summary->value("queued", std::int64_t{0});
     out.finished = summary->value("finished", std::int64_t{0});
     out.failed = summary->value("failed", std::int64_t{0});
+    out.charged = summary->value("charged_trials", std::int64_t{0});
     out.front_size = summary->value("front_size", std::int64_t{0});
     out.hypervolume = summary->value("hypervolume", 0.0);
   }
@@ -306,6 +310,7 @@ StudyProgress Core::describe(const Study& study) const {
   out.running = machine.running();
   out.finished = machine.finished();
   out.failed = machine.failed();
+  out.charged = machine.charged();
   out.active_seconds = machine.active_seconds();
   if (study.front) {
     out.front_size = static_cast<std::int64_t>(study.front->trials().size());
@@ -313,7 +318,7 @@ StudyProgress Core::describe(const Study& study) const {
   }
   if (is_final(study.record.state)) return out;
   if (study.finished_here > 0 && out.budget_trials > 0) {
-    const double left = static_cast<double>(out.budget_trials - out.finished);
+    const double left = static_cast<double>(out.budget_trials - out.charged - out.finished);
     out.eta_seconds = left * study.seconds_here / static_cast<double>(study.finished_here);
     if (machine.budget().seconds > 0) {
       out.eta_seconds = std::clamp(machine.budget().seconds - out.active_seconds, 0.0,
@@ -416,6 +421,9 @@ bool Core::perform(Study& study, const Step& step) {
     }
     case Step::Kind::kBaseline:
       done = queue_baseline(study);
+      break;
+    case Step::Kind::kProfile:
+      done = profile_step(study);
       break;
     case Step::Kind::kPrepare:
       prepare_search(study);

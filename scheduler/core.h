@@ -46,6 +46,7 @@ struct StudyProgress {
   std::int64_t failed = 0;
   std::int64_t front_size = 0;
   double hypervolume = 0;
+  std::int64_t charged = 0;       ///< Trials of the budget that the profile took.
   double active_seconds = 0;
   std::optional<double> eta_seconds;
   std::string blocked;            ///< Why nothing runs ("no worker with cpu=zen4"), or empty.
@@ -159,6 +160,13 @@ class Core {
   [[nodiscard]] StudyProgress describe(const Study& study) const;
   [[nodiscard]] std::string why_blocked(const Study& study) const;
   void log(const std::string& study, const std::string& type, const Json& data);
+
+  // core_profile.cc: cheap looks before the search
+  [[nodiscard]] Result<void> replay_profile(Study& study);
+  [[nodiscard]] Result<void> profile_step(Study& study);
+  [[nodiscard]] Result<bool> queue_profile(Study& study);
+  [[nodiscard]] Result<void> make_profile(Study& study);
+  void profile_part_ended(Study& study, const WorkKey& key);
 
   // core_search.cc: proposals
   void learn(Study& study, const Trial& trial);

@@ -57,11 +57,11 @@ void Core::prepare_search(Study& study) {
     if (!told.contains(number)) pending.push_back(trial);
   }
   auto run = [definition = study.definition, model = *study.model, factory = options_.samplers, reference = study.reference,
-              pending = std::move(pending), finished = std::move(finished), generation] {
+              profile = study.profile, pending = std::move(pending), finished = std::move(finished), generation] {
     SearchAnswer answer;
     answer.prepared = true;
     answer.generation = generation;
-    auto made = Proposer::make(definition, model, factory, reference);
+    auto made = Proposer::make(definition, model, factory, reference, profile);
     if (!made.has_value()) {
       answer.error = made.error();
       return answer;

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/measurement.h"
 #include "core/model_info.h"
 #include "scheduler/core.h"
 #include "scheduler/racing.h"
@@ -33,6 +34,12 @@ struct Core::Study {
   bool window_open = true;
   std::string hardware_id;     ///< Of the baseline's worker; empty before.
   std::string measured_on;     ///< The same as its measurement says.
+
+  std::optional<HardwareFingerprint> hardware;  ///< Of the baseline's measurement.
+  double trial_seconds = 0;  ///< What a trial takes, as the baseline's phases say.
+
+  std::set<std::int64_t> open_profile;  ///< Parts of the profile that haven't ended.
+  search::Profile profile;              ///< Empty: none, or not yet.
 
   std::shared_ptr<Proposer> proposer;      ///< Used by one search job at a time.
   std::int64_t search_generation = 0;      ///< Answers of jobs of an earlier one are dropped.

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "core/look.h"
 #include "core/measurement.h"
 #include "scheduler/core.h"
 #include "scheduler/core_study.h"
@@ -39,8 +40,22 @@ Result<void> check_result(const WorkOutcome& outcome) {
       if (file == outcome.result.end() || !file->is_string()) return wrong("no \"file\"");
       return {};
     }
+    case WorkKind::kProfile: {
+      const auto looks = LookResult::parse(outcome.result);
+      if (!looks.has_value()) return wrong(looks.error().message);
+      return {};
+    }
   }
   return {};
+}
+
+// What measuring a candidate takes: the baseline's time without what is done once a study.
+double candidate_seconds(const Measurement& baseline) {
+  double ms = 0;
+  for (const auto& [phase, spent] : baseline.phase_ms) {
+    if (phase != "load" && phase != "baseline" && phase != "wait_lock") ms += spent;
+  }
+  return ms / 1000;
 }
 
 Json data_files(const DataFiles& data) {
@@ -205,6 +220,9 @@ void Core::note_end(const WorkKey& key, TrialState state) {
       case WorkKind::kVerify:
         if (study->open_verifications.erase(key.number) > 0) study->machine.verify_finished();
         break;
+      case WorkKind::kProfile:
+        profile_part_ended(*study, key);
+        break;
       case WorkKind::kExport:
         break;
     }
@@ -300,6 +318,10 @@ void Core::baseline_ended(Study& study, const Trial& trial) {
   study.front.emplace(search::directions_of(study.definition), study.reference);
   study.racing.emplace(study.definition, trial.measurement);
   study.measured_on = search::hardware_id(trial);
+  if (const auto measured = Measurement::parse(trial.measurement); measured.has_value()) {
+    study.hardware = measured->hardware;
+    study.trial_seconds = candidate_seconds(*measured);
+  }
   const auto pinned = store_.document(id, "hardware");
   if (pinned.has_value() && pinned->has_value() && (*pinned)->is_object()) {
     study.hardware_id = (*pinned)->value("id", "");
@@ -498,7 +520,11 @@ Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
                         {"batch", definition.measure.batch}};
   payload["preprocess"] = definition.preprocess ? definition.preprocess->to_json() : Json();
   payload["attempt"] = grant.attempt;
-  if (grant.key.kind != WorkKind::kInspect) payload["plan"] = grant.candidate;
+  if (grant.key.kind == WorkKind::kProfile) {
+    payload["looks"] = grant.candidate;
+  } else if (grant.key.kind != WorkKind::kInspect) {
+    payload["plan"] = grant.candidate;
+  }
   switch (grant.key.kind) {
     case WorkKind::kTrial:
       payload["metrics"] =
@@ -516,6 +542,7 @@ Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
                              {"kerf.plan", canonical_text(grant.candidate)}};
       break;
     case WorkKind::kInspect:
+    case WorkKind::kProfile:
       break;
   }
   return work;

@@ -7,9 +7,10 @@
 namespace kerf::scheduler {
 namespace {
 
-constexpr std::array<std::pair<Phase, std::string_view>, 6> kPhases = {{
+constexpr std::array<std::pair<Phase, std::string_view>, 7> kPhases = {{
     {Phase::kInspect, "inspect"},
     {Phase::kBaseline, "baseline"},
+    {Phase::kProfile, "profile"},
     {Phase::kSearch, "search"},
     {Phase::kDrain, "drain"},
     {Phase::kVerify, "verify"},
@@ -58,7 +59,8 @@ void StudyMachine::trial_finished(std::int64_t number, TrialState from, TrialSta
   ++finished_;
   if (number == 0) {
     if (state == TrialState::kComplete) {
-      phase_ = std::max(phase_, Phase::kSearch);
+      const bool profiles = profile_wanted_ && (budget_.trials == 0 || budget_.trials >= kFewestToProfile);
+      phase_ = std::max(phase_, profiles ? Phase::kProfile : Phase::kSearch);
     } else {
       fail(with_context("baseline", error.value_or(internal_error("ended without a result"))));
     }
@@ -77,6 +79,13 @@ void StudyMachine::trial_finished(std::int64_t number, TrialState from, TrialSta
     failures_in_row_ = 0;
     if (state == TrialState::kComplete) ++candidates_complete_;
   }
+}
+
+void StudyMachine::profile_finished(std::int64_t charged_trials) {
+  profile_wanted_ = false;
+  profile_waits_ = false;
+  charged_ = charged_trials;
+  if (phase_ == Phase::kProfile) phase_ = Phase::kSearch;
 }
 
 void StudyMachine::hypervolume_is(double value) {
@@ -132,9 +141,13 @@ void StudyMachine::fail(Error error) {
   if (!failure_) failure_ = std::move(error);
 }
 
+bool StudyMachine::out_of_time() const {
+  return budget_.seconds > 0 && active_seconds_ >= budget_.seconds;
+}
+
 std::string StudyMachine::stop_reason() const {
-  if (budget_.seconds > 0 && active_seconds_ >= budget_.seconds) return "budget.seconds";
-  if (budget_.trials > 0 && queued_ >= budget_.trials) return "budget.trials";
+  if (out_of_time()) return "budget.seconds";
+  if (budget_.trials > 0 && queued_ + charged_ >= budget_.trials) return "budget.trials";
   if (budget_.stagnation > 0 && since_gain_ >= budget_.stagnation) return "budget.stagnation";
   return "";
 }
@@ -155,6 +168,8 @@ Step StudyMachine::next(const Demand& demand) {
     case Phase::kBaseline:
       if (queued_ == 0) step.kind = Step::Kind::kBaseline;
       return step;
+    case Phase::kProfile:
+      return next_in_profile(demand);
     case Phase::kSearch:
       return next_in_search(demand);
     case Phase::kDrain:
@@ -173,6 +188,17 @@ Step StudyMachine::next(const Demand& demand) {
   return step;
 }
 
+// Where no time is left for a search, its profile isn't waited for.
+Step StudyMachine::next_in_profile(const Demand& demand) {
+  if (out_of_time()) {
+    phase_ = Phase::kSearch;
+    return next_in_search(demand);
+  }
+  Step step;
+  if (!profile_waits_) step.kind = Step::Kind::kProfile;
+  return step;
+}
+
 Step StudyMachine::next_in_search(const Demand& demand) {
   Step step;
   reason_ = stop_reason();
@@ -188,7 +214,7 @@ Step StudyMachine::next_in_search(const Demand& demand) {
     return step;
   }
   std::int64_t want = demand.idle_workers + 1 - waiting_;
-  if (budget_.trials > 0) want = std::min(want, budget_.trials - queued_);
+  if (budget_.trials > 0) want = std::min(want, budget_.trials - charged_ - queued_);
   if (want <= 0) return step;
   busy_ = true;
   step.kind = Step::Kind::kAsk;
@@ -198,8 +224,7 @@ Step StudyMachine::next_in_search(const Demand& demand) {
 
 Step StudyMachine::next_in_drain() {
   Step step;
-  const bool out_of_time = budget_.seconds > 0 && active_seconds_ >= budget_.seconds;
-  if (out_of_time && waiting_ > 0) {
+  if (out_of_time() && waiting_ > 0) {
     reason_ = "budget.seconds";
     step.kind = Step::Kind::kDropWaiting;
     return step;

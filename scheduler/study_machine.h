@@ -14,6 +14,7 @@ namespace kerf::scheduler {
 enum class Phase {
   kInspect,   ///< A runner looks at the model.
   kBaseline,  ///< Trial 0, the f32 model, is measured; all others are compared with it.
+  kProfile,   ///< Cheap looks at each value of the space, where the sampler makes use of them.
   kSearch,    ///< Candidates are proposed and measured.
   kDrain,     ///< No more proposals; what is in line or in work ends.
   kVerify,    ///< The front's members are measured on the test split.
@@ -28,6 +29,7 @@ struct Step {
     kNothing,
     kInspect,   ///< Put the inspection in line.
     kBaseline,  ///< Put trial 0 in line.
+    kProfile,   ///< Put the looks in line, or make the profile of what they brought.
     kPrepare,   ///< Make the sampler and tell it the finished trials.
     kAsk,       ///< Ask the sampler for `count` candidates and put them in line.
     kDropWaiting,  ///< Close the trials that wait: no time is left for them.
@@ -52,11 +54,14 @@ struct Demand {
 ///
 /// Rules:
 ///   - Proposals are asked for a little ahead: as many as workers are idle, and one.
-///   - budget.trials counts every trial that was put in line, the baseline included;
+///   - budget.trials counts every trial that was put in line, the baseline included, and what the
+///     profile took, in trials;
 ///     budget.seconds counts the time in which the study was running and its window open;
 ///     budget.stagnation counts finished trials since the hypervolume last grew.
 ///   - On trials, stagnation and an exhausted space what is in line still runs. On seconds what is
 ///     in line is dropped and what is in work ends.
+///   - A profile is wanted where the sampler uses one and there are trials enough for it to pay; one
+///     that can't be had doesn't end the study.
 ///   - A baseline that fails ends the study with its error; so does an inspection, and a sampler
 ///     that can't be had. So do `kFailuresInRow` trials that fail one after the other with none
 ///     complete since the baseline.
@@ -66,6 +71,7 @@ class StudyMachine {
  public:
   static constexpr std::int64_t kFailuresInRow = 20;
   static constexpr std::int64_t kMostAsked = 64;  ///< Candidates in one question.
+  static constexpr std::int64_t kFewestToProfile = 10;  ///< budget.trials below which none is taken.
 
   StudyMachine(Budget budget, bool has_test_split) : budget_(budget), has_test_(has_test_split) {}
 
@@ -79,6 +85,10 @@ class StudyMachine {
   void trial_finished(std::int64_t number, TrialState from, TrialState state,
                       const std::optional<Error>& error);
   void hypervolume_is(double value);
+  void want_profile(bool wanted) { profile_wanted_ = wanted; }  ///< Before the baseline has ended.
+  void profile_waits(bool waits) { profile_waits_ = waits; }    ///< For looks in line or in work.
+  /// It is there, or won't be; it counts as so many trials of the budget.
+  void profile_finished(std::int64_t charged_trials);
   void prepared(std::optional<Error> error);  ///< The sampler is there and was told everything.
   /// The sampler answered; what it proposed was put in line by trial_queued() before.
   void asked(bool exhausted, std::optional<Error> error);
@@ -111,9 +121,12 @@ class StudyMachine {
   [[nodiscard]] std::int64_t running() const { return running_; }
   [[nodiscard]] std::int64_t finished() const { return finished_; }
   [[nodiscard]] std::int64_t failed() const { return failed_; }
+  [[nodiscard]] std::int64_t charged() const { return charged_; }  ///< Trials, for the profile.
 
  private:
   [[nodiscard]] std::string stop_reason() const;
+  [[nodiscard]] bool out_of_time() const;
+  [[nodiscard]] Step next_in_profile(const Demand& demand);
   [[nodiscard]] Step next_in_search(const Demand& demand);
   [[nodiscard]] Step next_in_drain();
   void search_failed(Error error);
@@ -123,12 +136,15 @@ class StudyMachine {
   Phase phase_ = Phase::kInspect;
   bool paused_ = false;
   bool inspect_queued_ = false;
+  bool profile_wanted_ = false;
+  bool profile_waits_ = false;
   bool busy_ = false;      ///< A kPrepare or kAsk is under way.
   bool prepared_ = false;
   bool exhausted_ = false;
   bool verify_planned_ = false;
   std::optional<Error> failure_;
   std::string reason_;
+  std::int64_t charged_ = 0;
   std::int64_t queued_ = 0;
   std::int64_t waiting_ = 0;
   std::int64_t running_ = 0;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -38,7 +39,7 @@ struct StudyRecord {
 struct NewWork {
   WorkKind kind = WorkKind::kTrial;
   std::int64_t number = 0;       ///< For kinds other than kTrial.
-  Json candidate;                ///< CompressionPlan (trial, verify, export); null for inspect.
+  Json candidate;                ///< CompressionPlan (trial, verify, export), LookRequest (profile); null for inspect.
   std::vector<int> choices;      ///< The sampler's coordinates; trials only.
   std::string fingerprint;       ///< CompressionPlan::canonical(); unique among a study's trials.
 };
@@ -139,7 +140,7 @@ class StudyStore {
   /// attempt that has been the third fails. Returns how many.
   [[nodiscard]] virtual Result<std::int64_t> requeue_running(std::int64_t max_attempts) = 0;
 
-  /// Waiting work of a running study, in the order inspect, trial, verify, export, then number. Of
+  /// Waiting work of a running study, in the order inspect, trial, verify, export, profile, then number. Of
   /// a study that isn't running only exports: who asks for a model gets it after the end as well.
   [[nodiscard]] virtual Result<std::vector<WorkKey>> waiting(const std::string& study,
                                                              std::int64_t limit) = 0;
@@ -163,6 +164,13 @@ class StudyStore {
                                                   const Json& document) = 0;
   [[nodiscard]] virtual Result<std::optional<Json>> document(const std::string& study,
                                                              const std::string& name) = 0;
+
+  /// Keeps what was learned of a model for every study: small documents by key (a hash of all that
+  /// decides them). The same key again replaces.
+  [[nodiscard]] virtual Result<void> keep_looks(const std::map<std::string, Json>& looks) = 0;
+  /// Those of the keys that are there.
+  [[nodiscard]] virtual Result<std::map<std::string, Json>> looks(
+      const std::vector<std::string>& keys) = 0;
 
   /// Notes a file among the models or data sets; the same id and kind again keeps the first.
   [[nodiscard]] virtual Result<void> record_upload(const Upload& upload) = 0;

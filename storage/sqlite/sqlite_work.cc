@@ -17,6 +17,8 @@ int stored(WorkKind kind) {
       return 2;
     case WorkKind::kExport:
       return 3;
+    case WorkKind::kProfile:
+      return 4;
   }
   return 0;
 }
@@ -29,6 +31,8 @@ WorkKind kind_from_stored(std::int64_t value) {
       return WorkKind::kTrial;
     case 2:
       return WorkKind::kVerify;
+    case 4:
+      return WorkKind::kProfile;
     default:
       return WorkKind::kExport;
   }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -59,6 +60,8 @@ class SqliteStore final : public StudyStore {
   Result<void> put_document(const std::string& study, const std::string& name,
                             const Json& document) override;
   Result<std::optional<Json>> document(const std::string& study, const std::string& name) override;
+  Result<void> keep_looks(const std::map<std::string, Json>& looks) override;
+  Result<std::map<std::string, Json>> looks(const std::vector<std::string>& keys) override;
   Result<void> record_upload(const Upload& upload) override;
   Result<std::vector<Upload>> uploads(const std::string& kind, const std::string& cursor,
                                       std::int64_t limit) override;

@@ -485,6 +485,40 @@ TEST_P(StudyStoreSuite, DocumentsAreReplacedByName) {
   EXPECT_EQ(store_->document("st_x", "front").error().code, ErrorCode::kNotFound);
 }
 
+TEST_P(StudyStoreSuite, LooksAreSharedByAllStudiesAndReplacedByKey) {
+  EXPECT_TRUE(store_->looks({"a"}).value().empty());
+  ASSERT_TRUE(store_->keep_looks({{"a", {{"kl", 0.1}}}, {"b", {{"kl", 0.2}}}}).has_value());
+  ASSERT_TRUE(store_->keep_looks({{"a", {{"kl", 0.3}}}}).has_value());
+  ASSERT_TRUE(store_->keep_looks({}).has_value());
+  reopen();
+  const std::map<std::string, Json> expected = {{"a", {{"kl", 0.3}}}, {"b", {{"kl", 0.2}}}};
+  EXPECT_EQ(store_->looks({"b", "a", "c", "a"}).value(), expected);
+}
+
+TEST_P(StudyStoreSuite, ProfilingIsWorkLikeOther) {
+  const std::string study = new_study();
+  NewWork part;
+  part.kind = WorkKind::kProfile;
+  part.number = 2;
+  part.candidate = {{"damage", Json::array({Json::object()})}};
+  ASSERT_EQ(store_->enqueue(study, {trial_work(1), part, part}).value(),
+            (std::vector<std::int64_t>{0, 2, -1}));
+  const WorkKey key{study, WorkKind::kProfile, 2};
+  EXPECT_EQ(store_->waiting(study, 10).value().back(), key);
+  const LeaseGrant grant = store_->lease(key, "worker").value();
+  EXPECT_EQ(grant.candidate, part.candidate);
+  reopen();
+  ASSERT_EQ(store_->requeue_running(3).value(), 1);
+  const LeaseGrant again = store_->lease(key, "worker").value();
+  EXPECT_GT(again.token, grant.token);
+  EXPECT_EQ(store_->finish(success(grant, {{"seconds", 1}})).error().code, ErrorCode::kAborted);
+  ASSERT_TRUE(store_->finish(success(again, {{"seconds", 2}})).has_value());
+  const WorkRecord record = store_->work(key).value();
+  EXPECT_EQ(record.state, TrialState::kComplete);
+  EXPECT_EQ(record.result.at("seconds"), 2);
+  EXPECT_EQ(record.attempts, 2);
+}
+
 TEST_P(StudyStoreSuite, UploadsAreListedByKindOnce) {
   const std::string a = "sha256:" + std::string(64, 'a');
   const std::string b = "sha256:" + std::string(64, 'b');

@@ -130,6 +130,13 @@ class CheckedStore final : public storage::StudyStore {
   Result<std::optional<Json>> document(const std::string& study, const std::string& name) override {
     return store_.document(study, name);
   }
+  Result<void> keep_looks(const std::map<std::string, Json>& looks) override {
+    if (full()) return no_room();
+    return store_.keep_looks(looks);
+  }
+  Result<std::map<std::string, Json>> looks(const std::vector<std::string>& keys) override {
+    return store_.looks(keys);
+  }
   Result<void> record_upload(const storage::Upload& upload) override {
     return store_.record_upload(upload);
   }

@@ -3,6 +3,7 @@
 // one alone, KERF_SIMULATION_SEEDS=n runs so many.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <map>
 #include <optional>
@@ -44,8 +45,8 @@ class World {
     start_server();
   }
 
-  std::string submit(std::int64_t trials, bool test_split) {
-    Json document = study_document(trials, test_split);
+  std::string submit(std::int64_t trials, bool test_split, const std::string& sampler = "optuna-tpe") {
+    Json document = study_document(trials, test_split, sampler);
     document["name"] = "study " + std::to_string(studies_.size());
     auto record = core_->submit(document, "");
     if (!record.has_value()) throw std::runtime_error(record.error().message);
@@ -229,6 +230,8 @@ class World {
       outcome.retry = true;
     } else if (work.key.kind == WorkKind::kInspect) {
       outcome.result = small_model().to_json();
+    } else if (work.key.kind == WorkKind::kProfile) {
+      outcome.result = looked(work.payload.at("looks"));
     } else {
       outcome.result = measured(work.payload.at("plan"), work.token);
       // Some plans don't work, whoever tries.
@@ -282,7 +285,19 @@ void check_study(World& world, const std::string& id, std::int64_t trials, bool 
   EXPECT_EQ(record->reason, "budget.trials");
   const auto all = world.store().trials(id, 0, 10000);
   ASSERT_TRUE(all.has_value());
-  EXPECT_EQ(static_cast<std::int64_t>(all->size()), trials);
+  // A profile is paid for in trials, and only once.
+  const auto profile = world.store().document(id, "profile");
+  std::int64_t charged = 0;
+  if (record->definition["search"]["sampler"] == "profile") {
+    ASSERT_TRUE(profile->has_value());
+    EXPECT_EQ((**profile)["unknown"], 0) << canonical_text(**profile);
+    EXPECT_EQ((**profile)["charged_trials"], std::ceil((**profile)["probes"].get<double>() / 4));
+    EXPECT_EQ((**profile)["terms"]["alone"].size(), 3U);
+    charged = (**profile)["charged_trials"];
+  } else {
+    EXPECT_FALSE(profile->has_value());
+  }
+  EXPECT_EQ(static_cast<std::int64_t>(all->size()) + charged, trials);
   std::set<std::string> plans;
   for (const Trial& trial : *all) {
     EXPECT_TRUE(is_terminal(trial.state)) << trial.number;
@@ -326,11 +341,13 @@ TEST(SchedulerSimulation, NothingIsLostDoubledOrStuckWhateverDies) {
     SCOPED_TRACE("KERF_SIMULATION_SEED=" + std::to_string(seed));
     World world(seed, {}, 1 + static_cast<int>(seed % 7));
     const std::string one = world.submit(40, true);
-    const std::string two = world.submit(25, false);
+    const std::string two = world.submit(25, false, "profile");
+    const std::string three = world.submit(20, false, "profile");
     EXPECT_TRUE(world.run(20000)) << "studies that don't end";
     EXPECT_TRUE(world.store().violations.empty()) << world.store().violations.front();
     check_study(world, one, 40, true);
     check_study(world, two, 25, false);
+    check_study(world, three, 20, false);
     restarts += world.restarts();
     if (testing::Test::HasFailure()) return;
   }

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/look.h"
 #include "core/measurement.h"
 #include "core/model_info.h"
 #include "core/plan.h"
@@ -43,14 +44,15 @@ inline ModelInfo small_model() {
   return info;
 }
 
-inline Json study_document(std::int64_t trials, bool test_split) {
+inline Json study_document(std::int64_t trials, bool test_split,
+                           const std::string& sampler = "optuna-tpe") {
   Json data = {{"calibration", file_id('c')}, {"evaluation", file_id('e')}};
   if (test_split) data["test"] = file_id('f');
   return {{"name", "simulated"},
           {"model", file_id('a')},
           {"data", data},
           {"space", {{"default", {{"weight_bits", {4, 8, 16, 32}}, {"activation_bits", {8, 16, 32}}}}}},
-          {"search", {{"sampler", "optuna-tpe"}, {"seed", 1}}},
+          {"search", {{"sampler", sampler}, {"seed", 1}}},
           {"budget", {{"trials", trials}}}};
 }
 
@@ -79,6 +81,41 @@ inline Json measured(const Json& candidate, std::int64_t token, const std::strin
                  {"agreement", 1 - 1 / bits},
                  {"macs", static_cast<double>(token)}};
   out.hardware = hardware(cpu);
+  out.phase_ms = {{"accuracy", 900}, {"latency", 100}, {"load", 5000}};
+  return out.to_json();
+}
+
+/// What a worker says of cheap looks: functions of the plans alone. Each takes a quarter of a trial.
+inline Json looked(const Json& looks) {
+  const auto request = LookRequest::parse(looks);
+  LookResult out;
+  out.seconds = 0.25 * static_cast<double>(request->damage.size() + request->cost.size());
+  for (const Json& document : request->damage) {
+    const auto plan = CompressionPlan::parse(document);
+    DamageLook look;
+    look.kl = 0;
+    for (const char* name : {"fc1", "fc2", "fc3"}) {
+      look.kl += 1.0 / std::abs(plan->layer(name).weight_bits) - 1.0 / 32;
+      look.storage_bytes += 8L * std::abs(plan->layer(name).weight_bits);
+    }
+    look.macs = 192;
+    out.damage.push_back({look, ""});
+  }
+  for (const Json& document : request->cost) {
+    const auto plan = CompressionPlan::parse(document);
+    CostLook look;
+    int before = 32;
+    for (const char* name : {"fc1", "fc2", "fc3"}) {
+      const LayerPlan layer = plan->layer(name);
+      const double reorder = layer.activation_bits == before ? 0 : 2;
+      before = layer.activation_bits;
+      look.layers[name] = {static_cast<double>(layer.activation_bits), reorder, 8L * layer.weight_bits};
+      look.storage_bytes += 8L * layer.weight_bits;
+    }
+    look.weight_bytes = look.storage_bytes;
+    look.macs = 192;
+    out.cost.push_back({look, ""});
+  }
   return out.to_json();
 }
 

@@ -98,7 +98,10 @@ struct Executor::Impl {
     };
     impl->inputs = whole(plan.inputs);
     impl->outputs = whole(plan.outputs);
-    for (const auto& step : plan.steps) impl->infos.push_back(step->info);
+    for (const auto& step : plan.steps) {
+      impl->infos.push_back(step->info);
+      impl->infos.back().weight_bytes = step->weight_bytes();
+    }
     return impl;
   }
 

@@ -40,6 +40,7 @@ struct StepInfo {
   std::string op;           ///< "Conv", "MaxPool", "reorder", …
   std::string kernel;       ///< oneDNN's name of the kernel, or "kerf:…" for our own.
   std::string executes_as;  ///< "f32", "bf16", "s8", "f32 (4-bit weights)", "f32 (reference)", …
+  std::int64_t weight_bytes = 0;  ///< Of Executor::weight_bytes(), what this step has packed.
 };
 
 /// A model compiled for one batch size: prepared oneDNN primitives, packed weights and one planned

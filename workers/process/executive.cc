@@ -1,5 +1,6 @@
 #include "workers/process/executive.h"
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <map>
@@ -18,6 +19,7 @@
 #include "workers/data/dataset.h"
 #include "workers/data/split.h"
 #include "workers/measure/inspect.h"
+#include "workers/measure/looks.h"
 #include "workers/measure/measure.h"
 #include "workers/onnx/reader.h"
 #include "workers/onnx/writer.h"
@@ -226,6 +228,31 @@ struct Executive::Impl {
     return measurement.to_json();
   }
 
+  // On the calibration part, which no candidate is judged by; without one on the evaluation part.
+  Result<Json> looked(const Work& work, const Json& paths) {
+    KERF_TRY(load_model(work, paths));
+    KERF_TRY(load_data(work, paths));
+    KERF_ASSIGN(const LookRequest request, LookRequest::parse(work.payload.value("looks", Json())));
+    const auto evaluation = loaded->parts.find("evaluation");
+    std::vector<graph::Tensor> samples;
+    if (loaded->calibration) {
+      samples = loaded->calibration->some_samples(request.samples);
+    } else if (evaluation != loaded->parts.end()) {
+      samples = evaluation->second.slice(0, std::min(request.samples, evaluation->second.samples)).inputs;
+    }
+    const Json settings = work.payload.value("measure", Json::object());
+    measure::LookSettings how;
+    how.threads = settings.value("threads", 1);
+    how.batch = settings.value("batch", std::int64_t{1});
+    how.wait.waiting = [this](double) { tell("wait_lock", 0); };
+    if (!lock) return *lock_failure;
+    KERF_ASSIGN(const LookResult seen,
+                measure::take_looks(loaded->prepared,
+                                    loaded->calibration ? &*loaded->calibration : nullptr, samples,
+                                    request, how, &*lock, tell));
+    return seen.to_json();
+  }
+
   Result<Json> exported(const Work& work, const Json& paths) {
     KERF_TRY(load_model(work, paths));
     KERF_TRY(load_data(work, paths));
@@ -259,6 +286,8 @@ Result<Json> Executive::execute(const Work& work, const Json& paths, const TellP
       return impl_->measured(work, paths);
     case WorkKind::kExport:
       return impl_->exported(work, paths);
+    case WorkKind::kProfile:
+      return impl_->looked(work, paths);
   }
   return invalid_argument("unknown kind of work");
 }

@@ -51,6 +51,70 @@ TEST_F(StudyMachineTest, InspectsThenMeasuresTheBaselineThenSearches) {
   EXPECT_EQ(machine.next({1, true}).kind, Kind::kAsk);
 }
 
+TEST_F(StudyMachineTest, LooksAtTheSpaceBeforeTheSearchAndPaysForItInTrials) {
+  StudyMachine machine({12, 0, 0}, false);
+  machine.want_profile(true);
+  machine.inspect_queued();
+  machine.inspect_finished(std::nullopt);
+  machine.trial_queued(0);
+  run_trial(machine, 0);
+  EXPECT_EQ(machine.phase(), Phase::kProfile);
+  EXPECT_EQ(machine.next({1, true}).kind, Kind::kProfile);
+  EXPECT_EQ(machine.next({1, true}).kind, Kind::kProfile) << "until it was done";
+  machine.profile_waits(true);
+  EXPECT_EQ(machine.next({1, true}).kind, Kind::kNothing);
+  machine.profile_waits(false);
+  EXPECT_EQ(machine.next({1, true}).kind, Kind::kProfile) << "the parts are there: make it";
+  machine.profile_finished(4);
+  EXPECT_EQ(machine.next({1, true}).kind, Kind::kPrepare);
+  machine.prepared(std::nullopt);
+  const Step step = machine.next({30, true});
+  ASSERT_EQ(step.kind, Kind::kAsk);
+  EXPECT_EQ(step.count, 7) << "12 trials, of which the baseline is one and the profile four";
+  answer(machine, 1, 7);
+  for (int number = 1; number <= 7; ++number) run_trial(machine, number);
+  const Step end = machine.next({1, true});
+  EXPECT_EQ(end.kind, Kind::kComplete);
+  EXPECT_EQ(end.reason, "budget.trials");
+}
+
+TEST_F(StudyMachineTest, AShortStudyTakesNoProfile) {
+  StudyMachine machine({StudyMachine::kFewestToProfile - 1, 0, 0}, false);
+  machine.want_profile(true);
+  machine.inspect_queued();
+  machine.inspect_finished(std::nullopt);
+  machine.trial_queued(0);
+  run_trial(machine, 0);
+  EXPECT_EQ(machine.phase(), Phase::kSearch);
+}
+
+TEST_F(StudyMachineTest, AProfileThatWasTakenBeforeARestartIsNotTakenAgain) {
+  StudyMachine machine({12, 0, 0}, false);
+  machine.want_profile(true);
+  machine.profile_finished(3);
+  machine.inspect_queued();
+  machine.inspect_finished(std::nullopt);
+  machine.trial_queued(0);
+  run_trial(machine, 0);
+  EXPECT_EQ(machine.phase(), Phase::kSearch);
+  EXPECT_EQ(machine.charged(), 3);
+}
+
+TEST_F(StudyMachineTest, WhereTheTimeIsSpentLooksAreNotWaitedFor) {
+  StudyMachine machine({12, 10, 0}, false);
+  machine.want_profile(true);
+  machine.inspect_queued();
+  machine.inspect_finished(std::nullopt);
+  machine.trial_queued(0);
+  run_trial(machine, 0);
+  EXPECT_EQ(machine.next({1, true}).kind, Kind::kProfile);
+  machine.profile_waits(true);
+  machine.add_active(11);
+  const Step end = machine.next({1, true});
+  EXPECT_EQ(end.kind, Kind::kComplete);
+  EXPECT_EQ(end.reason, "budget.seconds");
+}
+
 TEST_F(StudyMachineTest, AsksForIdleWorkersAndOneAhead) {
   StudyMachine machine({100, 0, 0}, false);
   bring_to_search(machine);

@@ -62,7 +62,7 @@ Json dump(StudyStore& store) {
     for (const char* name : {"front", "model"}) {
       if (const auto document = must(store.document(study.id, name))) item[name] = *document;
     }
-    for (const WorkKind kind : {WorkKind::kInspect, WorkKind::kVerify, WorkKind::kExport}) {
+    for (const WorkKind kind : {WorkKind::kInspect, WorkKind::kVerify, WorkKind::kExport, WorkKind::kProfile}) {
       for (int number = 0; number < 3; ++number) {
         const auto work = store.work({study.id, kind, number});
         if (!work.has_value()) continue;
@@ -77,7 +77,10 @@ Json dump(StudyStore& store) {
   for (const Upload& upload : must(store.uploads("model", "", 1000))) {
     uploads.push_back(Json::array({upload.id, upload.name, upload.bytes, upload.created_at}));
   }
-  return {{"studies", out}, {"uploads", uploads}};
+  Json content = {{"studies", out}, {"uploads", uploads}};
+  // Since schema 2.
+  if (const auto looks = must(store.looks({"look 1", "look 2"})); !looks.empty()) content["looks"] = looks;
+  return content;
 }
 
 NewWork trial_work(int n) {
@@ -116,6 +119,14 @@ std::string fill(StudyStore& store, int trials) {
   must(store.enqueue(study.id, {verify}));
   const LeaseGrant verified = must(store.lease({study.id, WorkKind::kVerify, 0}, "worker 2"));
   must(store.finish({verified.key, verified.token, {{"accuracy", 0.498}}, {}, false}));
+  NewWork part;
+  part.kind = WorkKind::kProfile;
+  part.number = 1;
+  part.candidate = {{"damage", {{{"layers", {{"conv1", {{"weight_bits", 8}}}}}}}}};
+  must(store.enqueue(study.id, {part}));
+  const LeaseGrant looked = must(store.lease({study.id, WorkKind::kProfile, 1}, "worker 2"));
+  must(store.finish({looked.key, looked.token, {{"damage", {{{"kl", 0.25}}}}, {"seconds", 1.5}}, {}, false}));
+  must(store.keep_looks({{"look 1", {{"kl", 0.25}}}, {"look 2", {{"kl", 1e-7}}}}));
   must(store.put_document(study.id, "front", {{"front", {0, 1}}}));
   must(store.add_active_seconds(study.id, 12.5));
   return study.id;

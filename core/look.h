@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/result.h"
+
+namespace kerf {
+
+/// What a plan does to a model's outputs, seen on a few samples, and what it weighs.
+struct DamageLook {
+  static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+
+  double kl = kUnknown;     ///< Mean KL(f32 || plan) over samples, nats; unknown for other outputs than scores.
+  double noise = kUnknown;  ///< Σ (f32 − plan)² / Σ f32²; SQNR is −10·log10 of it.
+  double flips = kUnknown;  ///< Share of samples whose top-1 is another.
+  std::int64_t storage_bytes = 0;  ///< Of the packed file, exactly.
+  std::int64_t macs = 0;
+
+  [[nodiscard]] Json to_json() const;
+  [[nodiscard]] static Result<DamageLook> parse(const Json& document);
+};
+
+/// What a plan's layers cost on the kernels and in the memory layouts in which they run.
+struct CostLook {
+  /// A layer's own step, and the steps between the layer before it in the program and itself (a
+  /// quantization, a reorder, a sum).
+  struct Layer {
+    double us = 0;
+    double before_us = 0;
+    std::int64_t weight_bytes = 0;
+  };
+
+  std::map<std::string, Layer> layers;
+  double rest_us = 0;  ///< Steps after the last layer.
+  std::int64_t weight_bytes = 0;   ///< Of all, what no layer has included.
+  std::int64_t storage_bytes = 0;
+  std::int64_t macs = 0;
+
+  [[nodiscard]] double total_us() const;
+
+  [[nodiscard]] Json to_json() const;
+  [[nodiscard]] static Result<CostLook> parse(const Json& document);
+};
+
+/// The looks that one piece of profiling takes, as plans. `{}` is the f32 model.
+struct LookRequest {
+  std::vector<Json> damage;
+  std::vector<Json> cost;
+  std::int64_t samples = 128;  ///< That damage is seen on.
+  double seconds = 0;          ///< No look is begun later; 0 = no limit.
+
+  [[nodiscard]] Json to_json() const;
+  [[nodiscard]] static Result<LookRequest> parse(const Json& document);
+};
+
+/// What came of them, in the request's order. A plan that can't be looked at has an error, one for
+/// which there was no time has neither.
+struct LookResult {
+  template <class Look>
+  struct One {
+    std::optional<Look> look;
+    std::string error;
+  };
+  std::vector<One<DamageLook>> damage;
+  std::vector<One<CostLook>> cost;
+  double seconds = 0;  ///< Worker time, without waiting for the host.
+
+  [[nodiscard]] Json to_json() const;
+  /// Errors:   invalid_argument.
+  [[nodiscard]] static Result<LookResult> parse(const Json& document);
+};
+
+}  // namespace kerf

@@ -1,0 +1,220 @@
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "core/look.h"
+#include "scheduler/core.h"
+#include "scheduler/core_study.h"
+#include "scheduler/profile_document.h"
+#include "scheduler/profile_plan.h"
+
+namespace kerf::scheduler {
+namespace {
+
+constexpr double kMostOfBudget = 0.25;            // share of trials and seconds that looks may take
+constexpr std::size_t kMostParts = 8;             // that see damage
+constexpr std::size_t kFewestLooksOfPart = 8;     // each runs the f32 model first
+constexpr std::size_t kMostPlanBytes = 300'000;   // of a part, and as much may come back
+
+/// Plans of a list that have no look yet.
+std::vector<const ProfilePlan::Want*> missing(const std::vector<ProfilePlan::Want>& wants,
+                                              const std::map<std::string, Json>& known) {
+  std::vector<const ProfilePlan::Want*> out;
+  for (const ProfilePlan::Want& want : wants) {
+    if (!known.contains(want.key)) out.push_back(&want);
+  }
+  return out;
+}
+
+std::vector<std::string> keys_of(const ProfilePlan& plan) {
+  std::vector<std::string> keys;
+  for (const ProfilePlan::Want& want : plan.damage()) keys.push_back(want.key);
+  for (const ProfilePlan::Want& want : plan.cost()) keys.push_back(want.key);
+  return keys;
+}
+
+/// What came of looks, by the text of their plans.
+struct Taken {
+  using ByPlan = std::map<std::string, Json>;
+  ByPlan damage, cost;
+  std::int64_t failed = 0;
+  std::string first_error;
+
+  template <class Look>
+  void add(const std::vector<Json>& plans, const std::vector<LookResult::One<Look>>& looks,
+           ByPlan& by_plan) {
+    for (std::size_t i = 0; i < plans.size() && i < looks.size(); ++i) {
+      if (looks[i].look) {
+        by_plan[canonical_text(plans[i])] = looks[i].look->to_json();
+      } else if (!looks[i].error.empty()) {
+        ++failed;
+        if (first_error.empty()) first_error = looks[i].error;
+      }
+    }
+  }
+};
+
+}  // namespace
+
+// A study that was begun without a profile goes on without one.
+Result<void> Core::replay_profile(Study& study) {
+  const std::string& id = study.record.id;
+  KERF_ASSIGN(const std::optional<Json> document, store_.document(id, "profile"));
+  if (document && document->is_object()) {
+    study.profile = profile_of(document->value("terms", Json()));
+    study.machine.profile_finished(document->value("charged_trials", std::int64_t{0}));
+    return {};
+  }
+  const auto part = store_.work({id, WorkKind::kProfile, 0});
+  if (!part.has_value() && part.error().code != ErrorCode::kNotFound) return part.error();
+  if (!part.has_value() && study.trials.size() > 1) study.machine.want_profile(false);
+  return {};
+}
+
+// Puts the looks in line, waits for those that are there, or makes the profile.
+Result<void> Core::profile_step(Study& study) {
+  const std::string& id = study.record.id;
+  const auto read_open = [&]() -> Result<bool> {
+    study.open_profile.clear();
+    for (std::int64_t number = 0;; ++number) {
+      const auto part = store_.work({id, WorkKind::kProfile, number});
+      if (!part.has_value()) {
+        if (part.error().code != ErrorCode::kNotFound) return part.error();
+        return number > 0;
+      }
+      if (!is_terminal(part->state)) study.open_profile.insert(number);
+    }
+  };
+  bool there = false;
+  KERF_ASSIGN(there, read_open());
+  if (!there) {
+    KERF_ASSIGN(const bool queued, queue_profile(study));
+    if (queued) {
+      KERF_ASSIGN(there, read_open());
+    }
+  }
+  if (!study.open_profile.empty()) {
+    study.machine.profile_waits(true);
+    study.line_stale = true;
+    return {};
+  }
+  return make_profile(study);
+}
+
+// False where nothing has to be looked at.
+Result<bool> Core::queue_profile(Study& study) {
+  const auto space = search::SearchSpace::build(study.definition.space, *study.model);
+  if (!space.has_value() || space->dimensions().empty() || !study.hardware) return false;
+  const ProfilePlan plan = ProfilePlan::make(study.definition, *space, *study.hardware);
+  KERF_ASSIGN(const auto known, store_.looks(keys_of(plan)));
+  const auto damage = missing(plan.damage(), known);
+  const auto cost = missing(plan.cost(), known);
+  if (damage.empty() && cost.empty()) return false;
+  std::size_t workers = 0;
+  for (const auto& [id, worker] : leases_.workers()) workers += suits(study, worker) ? 1 : 0;
+  const std::size_t most = std::min(kMostParts, std::max<std::size_t>(1, workers));
+  const std::size_t count =
+      damage.empty() ? 0 : std::clamp<std::size_t>(damage.size() / kFewestLooksOfPart, 1, most);
+  std::vector<LookRequest> parts(count + (cost.empty() ? 0 : 1));
+  std::vector<std::size_t> bytes(parts.size(), 0);
+  const auto put = [&](std::size_t part, std::vector<Json>& list, const Json& one) {
+    bytes[part] += canonical_text(one).size();
+    if (bytes[part] <= kMostPlanBytes) list.push_back(one);
+  };
+  for (const auto* want : cost) put(0, parts[0].cost, want->plan);
+  // Dealt in turn, so that each part has the values that matter most first.
+  const std::size_t first = parts.size() - count;
+  for (std::size_t i = 0; i < damage.size(); ++i) {
+    const std::size_t part = first + i % count;
+    put(part, parts[part].damage, damage[i]->plan);
+  }
+  double limit = 0;
+  const Budget& budget = study.machine.budget();
+  if (budget.trials > 0) limit = kMostOfBudget * static_cast<double>(budget.trials) * study.trial_seconds;
+  if (budget.seconds > 0) {
+    const double share = kMostOfBudget * budget.seconds;
+    limit = limit > 0 ? std::min(limit, share) : share;
+  }
+  std::vector<storage::NewWork> work;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    parts[i].samples = ProfilePlan::kSamples;
+    parts[i].seconds = limit / static_cast<double>(parts.size());
+    work.push_back({WorkKind::kProfile, static_cast<std::int64_t>(i), parts[i].to_json(), {}, ""});
+  }
+  KERF_TRY(store_.enqueue(study.record.id, work));
+  return true;
+}
+
+// The same whenever it is made: of looks that other studies took, and of what this one's parts
+// brought. Kept as a document, so that a study that goes on does so with the profile it had.
+Result<void> Core::make_profile(Study& study) {
+  const std::string& id = study.record.id;
+  const auto space = search::SearchSpace::build(study.definition.space, *study.model);
+  if (!space.has_value() || space->dimensions().empty() || !study.hardware) {
+    study.machine.profile_finished(0);
+    return {};
+  }
+  const ProfilePlan plan = ProfilePlan::make(study.definition, *space, *study.hardware);
+  Taken taken;
+  double seconds = 0;
+  for (std::int64_t number = 0;; ++number) {
+    const auto part = store_.work({id, WorkKind::kProfile, number});
+    if (!part.has_value()) {
+      if (part.error().code != ErrorCode::kNotFound) return part.error();
+      break;
+    }
+    const auto request = LookRequest::parse(part->candidate);
+    const auto result = LookResult::parse(part->result);
+    if (part->state != TrialState::kComplete || !request.has_value() || !result.has_value()) continue;
+    seconds += result->seconds;
+    taken.add(request->damage, result->damage, taken.damage);
+    taken.add(request->cost, result->cost, taken.cost);
+  }
+  KERF_ASSIGN(auto looks, store_.looks(keys_of(plan)));
+  std::map<std::string, Json> fresh;
+  const auto match = [&](const std::vector<ProfilePlan::Want>& wants, const Taken::ByPlan& by_plan) {
+    for (const ProfilePlan::Want& want : wants) {
+      const auto found = by_plan.find(canonical_text(want.plan));
+      if (found != by_plan.end()) fresh[want.key] = found->second;
+    }
+  };
+  match(plan.damage(), taken.damage);
+  match(plan.cost(), taken.cost);
+  KERF_TRY(store_.keep_looks(fresh));
+  const std::size_t reused = looks.size();
+  for (auto& [key, look] : fresh) looks[key] = look;
+  const search::Profile profile = plan.profile(looks);
+  const std::size_t wanted = plan.damage().size() + plan.cost().size();
+  const std::int64_t charged =
+      study.trial_seconds > 0 ? static_cast<std::int64_t>(std::ceil(seconds / study.trial_seconds)) : 0;
+  Json document = {{"seconds", seconds},
+                   {"probes", fresh.size()},
+                   {"reused", reused},
+                   {"unknown", wanted - std::min(wanted, looks.size())},
+                   {"trial_seconds", study.trial_seconds},
+                   {"charged_trials", charged}};
+  const Json summary = document;
+  document["terms"] = profile_json(profile);
+  KERF_TRY(store_.put_document(id, "profile", document));
+  if (taken.failed > 0) {
+    log(id, "log", {{"message", "profile: " + std::to_string(taken.failed) +
+                                    " looks failed; the first: " + taken.first_error}});
+  }
+  log(id, "profile", summary);
+  study.profile = profile;
+  study.machine.profile_finished(charged);
+  return {};
+}
+
+void Core::profile_part_ended(Study& study, const WorkKey& key) {
+  if (study.open_profile.erase(key.number) == 0) return;
+  const auto part = store_.work(key);
+  if (part.has_value() && part->error) {
+    log(study.record.id, "log", {{"message", "profile: part " + std::to_string(key.number) +
+                                                 " failed, the sampler goes without: " + part->error->message}});
+  }
+  if (study.open_profile.empty()) study.machine.profile_waits(false);
+}
+
+}  // namespace kerf::scheduler

@@ -1,0 +1,71 @@
+#include "scheduler/profile_document.h"
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace kerf::scheduler {
+namespace {
+
+Json number(double value) { return std::isfinite(value) ? Json(value) : Json(); }
+
+double number_of(const Json& value) {
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+}
+
+}  // namespace
+
+Json profile_json(const search::Profile& profile) {
+  Json alone = Json::array();
+  for (const auto& dimension : profile.alone) {
+    Json values = Json::array();
+    for (const auto& metrics : dimension) {
+      Json list = Json::array();
+      for (const double metric : metrics) list.push_back(number(metric));
+      values.push_back(std::move(list));
+    }
+    alone.push_back(std::move(values));
+  }
+  Json neighbours = Json::array();
+  for (const auto& pair : profile.neighbours) {
+    Json adds = Json::array();
+    for (const auto& row : pair.adds) {
+      Json list = Json::array();
+      for (const double value : row) list.push_back(number(value));
+      adds.push_back(std::move(list));
+    }
+    neighbours.push_back({{"first", pair.first}, {"metric", pair.metric}, {"adds", std::move(adds)}});
+  }
+  Json exact = Json::array();
+  for (const bool one : profile.exact) exact.push_back(one);
+  return {{"alone", std::move(alone)}, {"neighbours", std::move(neighbours)}, {"exact", std::move(exact)}};
+}
+
+search::Profile profile_of(const Json& document) {
+  try {
+    search::Profile out;
+    for (const Json& dimension : document.at("alone")) {
+      auto& values = out.alone.emplace_back();
+      for (const Json& metrics : dimension) {
+        auto& list = values.emplace_back();
+        for (const Json& metric : metrics) list.push_back(number_of(metric));
+      }
+    }
+    for (const Json& pair : document.at("neighbours")) {
+      search::Profile::Neighbours one{pair.at("first").get<std::int64_t>(),
+                                      pair.at("metric").get<std::int64_t>(), {}};
+      for (const Json& row : pair.at("adds")) {
+        auto& list = one.adds.emplace_back();
+        for (const Json& value : row) list.push_back(number_of(value));
+      }
+      out.neighbours.push_back(std::move(one));
+    }
+    for (const Json& exact : document.at("exact")) out.exact.push_back(exact.get<bool>());
+    return out;
+  } catch (const Json::exception&) {
+    return {};
+  }
+}
+
+}  // namespace kerf::scheduler

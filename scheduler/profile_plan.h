@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "core/look.h"
+#include "core/measurement.h"
+#include "core/study.h"
+#include "search/native/profile.h"
+#include "search/space.h"
+
+namespace kerf::scheduler {
+
+/// Which cheap looks the profile of a space takes, and what they make of it.
+///
+/// Damage:   each value of each dimension alone, everything else f32. A global setting is looked at on
+///           the first uniform candidate, as it does nothing to f32. Recoveries that train or
+///           reconstruct aren't looked at, and no look has one.
+/// Cost:     what a layer's precision costs depends on that layer and on who stands before it, so one
+///           look serves all layers at their n-th values ("round"), each in the layout in which it
+///           runs among its like. Where kinds of activations differ between neighbours, looks in
+///           which they alternate say what passing from one to the other adds. Values that change
+///           shapes (channels, global pruning) are looked at one at a time.
+/// Metrics:  accuracy, top5, agreement, accuracy_drop, mae, rmse, kl, sqnr_db: the damage (KL; noise
+///           where the outputs aren't scores) with the metric's sign, for the sampler to fit a scale;
+///           latency_p50/p90/p99_us, latency_ratio, throughput_sps: from the sum of steps;
+///           weight_bytes, storage_bytes, macs: from the plans, exact where they turn out to add up.
+///           Others are unknown.
+class ProfilePlan {
+ public:
+  /// A look that is wanted. Looks of one key are the same, whoever takes them.
+  struct Want {
+    std::string key;
+    Json plan;
+  };
+
+  /// `hardware`: of the study's baseline.
+  [[nodiscard]] static ProfilePlan make(const StudyDefinition& study, const search::SearchSpace& space,
+                                        const HardwareFingerprint& hardware);
+
+  /// Distinct ones, the values that change most first.
+  [[nodiscard]] const std::vector<Want>& damage() const { return damage_; }
+  [[nodiscard]] const std::vector<Want>& cost() const { return cost_; }
+
+  static constexpr std::int64_t kSamples = 128;
+
+  /// `looks`: DamageLook and CostLook documents by key; what is missing is unknown in the profile.
+  /// Empty where nothing is known at all.
+  [[nodiscard]] search::Profile profile(const std::map<std::string, Json>& looks) const;
+
+ private:
+  struct Value {
+    std::string damage_key;      ///< Empty: it does nothing.
+    std::string damage_before;   ///< What damage is compared with; empty: none at all.
+    std::string cost_key;        ///< Empty: it costs what the f32 model does.
+    bool knowable = true;        ///< Whether a look can be taken.
+    int activations = 0;         ///< Kind of what the layer reads: see kind_of().
+  };
+  struct Dimension {
+    search::DimensionKind kind = search::DimensionKind::kPrecision;
+    std::vector<std::string> layers;
+    std::vector<Value> values;
+  };
+  struct Pair {                  ///< Alternating neighbours, of dimension `first` and the next.
+    std::size_t first = 0;
+    int before = 0, after = 0;   ///< Kinds of activations.
+    std::string key;             ///< The alternating look,
+    std::string like;            ///< and the one in which both are as `after`.
+  };
+  /// What a value adds; NaN where nobody looked.
+  struct Adds {
+    double damage, us, weight_bytes, storage_bytes, macs;
+  };
+  class Looks;
+
+  [[nodiscard]] std::string want(std::vector<Want>& list, const char* what, const Json& plan);
+  void add_layers(const search::SearchSpace& space);
+  void add_globals(const search::SearchSpace& space);
+  void add_rounds(const search::SearchSpace& space);
+  void add_pairs(const search::SearchSpace& space);
+  [[nodiscard]] Adds adds(const Dimension& dimension, const Value& value, const Looks& looks) const;
+  [[nodiscard]] bool storage_adds_up(const Looks& looks) const;
+  [[nodiscard]] double in_metric(const std::string& metric, const Adds& adds, double base_us) const;
+
+  Json damage_identity_, cost_identity_;  ///< What keys are made of, beside the plan.
+  std::vector<std::string> metrics_;      ///< Objectives, then bounds.
+  std::vector<double> signs_;             ///< −1 for a lower bound.
+  std::int64_t batch_ = 1;
+  Json global_ = Json::object();          ///< Settings that every look has.
+  std::string base_key_;                  ///< Cost of the f32 model.
+  std::vector<Dimension> dimensions_;
+  std::vector<Pair> pairs_;
+  bool overlap_ = false;                  ///< Some layer has two dimensions: bytes multiply.
+  std::vector<Want> damage_, cost_;
+};
+
+}  // namespace kerf::scheduler

@@ -1,0 +1,220 @@
+#include "workers/measure/looks.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+#include <random>
+
+#include "workers/compress/compress.h"
+#include "workers/measure/accuracy.h"
+#include "workers/measure/baseline_points.h"
+#include "workers/measure/batch_runner.h"
+
+namespace kerf::measure {
+namespace {
+
+using graph::DType;
+using graph::Graph;
+using graph::Tensor;
+
+constexpr std::int64_t kSamples = 24;
+
+Tensor normal_tensor(const graph::Shape& shape, std::uint64_t seed, float scale) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal(0, scale);
+  Tensor tensor(DType::kF32, shape);
+  for (float& value : tensor.mutable_as<float>()) value = normal(random);
+  return tensor;
+}
+
+/// Four convolutions in a row, pooled, and a Gemm.
+Graph chain() {
+  using Ints = std::vector<std::int64_t>;
+  Graph graph;
+  graph.inputs = {{"x", DType::kF32, {-1, 3, 12, 12}}};
+  graph.outputs = {{"out", DType::kF32, {-1, 5}}};
+  std::string value = "x";
+  std::int64_t channels = 3;
+  for (const std::string name : {"c1", "c2", "c3", "c4"}) {
+    graph.initializers[name + ".w"] = normal_tensor({16, channels, 3, 3}, graph.nodes.size() + 1, 0.12F);
+    graph.initializers[name + ".b"] = normal_tensor({16}, graph.nodes.size() + 101, 0.1F);
+    graph.nodes.push_back({name, "Conv", "", {value, name + ".w", name + ".b"}, {name + ".out"}, {{"pads", Ints{1, 1, 1, 1}}}});
+    graph.nodes.push_back({name + ".relu", "Relu", "", {name + ".out"}, {name + ".r"}, {}});
+    value = name + ".r";
+    channels = 16;
+  }
+  graph.initializers["fc.w"] = normal_tensor({5, 16}, 77, 0.3F);
+  graph.initializers["fc.b"] = normal_tensor({5}, 78, 0.3F);
+  graph.nodes.push_back({"pool", "GlobalAveragePool", "", {value}, {"p"}, {}});
+  graph.nodes.push_back({"flat", "Flatten", "", {"p"}, {"f"}, {}});
+  graph.nodes.push_back({"fc", "Gemm", "", {"f", "fc.w", "fc.b"}, {"out"}, {{"transB", std::int64_t{1}}}});
+  return graph;
+}
+
+class LooksTest : public testing::Test {
+ protected:
+  LooksTest() : inputs_{normal_tensor({kSamples, 3, 12, 12}, 5, 1.0F)} {
+    auto prepared = compress::prepare(chain());
+    if (!prepared.has_value()) throw std::runtime_error(prepared.error().message);
+    model_.emplace(std::move(*prepared));
+    calibration_.emplace(*model_, inputs_, 1);
+  }
+
+  static Json alone(const std::string& layer, const Json& keys) { return {{"layers", {{layer, keys}}}}; }
+  static Json eight() { return {{"weight_bits", 8}, {"activation_bits", 8}}; }
+
+  Result<LookResult> looks(const LookRequest& request, const LookSettings& settings = {}) {
+    return take_looks(*model_, &*calibration_, inputs_, request, settings, nullptr, {});
+  }
+
+  /// The first output of all samples, computed whole.
+  Tensor whole(const Graph& graph) {
+    auto compiled = Compiled::make(graph, inputs_, {.batch = 8});
+    EXPECT_TRUE(compiled.has_value());
+    std::vector<std::int64_t> all(kSamples);
+    std::iota(all.begin(), all.end(), 0);
+    return *run_samples(*compiled, inputs_, all, [] { return Result<void>(); });
+  }
+
+  std::vector<Tensor> inputs_;
+  std::optional<compress::PreparedModel> model_;
+  std::optional<compress::Calibration> calibration_;
+};
+
+TEST_F(LooksTest, DamageIsThatOfTheWholePlanWhereverItsRunBegins) {
+  LookRequest request;
+  request.damage = {alone("c1", eight()), alone("c4", eight()), alone("c4", {{"weight_bits", 2}, {"activation_bits", 8}}),
+                    alone("c3", {{"prune", {{"structure", "channel"}, {"ratio", 0.5}}}}), alone("fc", eight())};
+  const auto seen = looks(request);
+  ASSERT_TRUE(seen.has_value()) << seen.error().message;
+  ASSERT_EQ(seen->damage.size(), request.damage.size());
+  const Tensor reference = whole(model_->graph);
+  for (std::size_t i = 0; i < request.damage.size(); ++i) {
+    SCOPED_TRACE(canonical_text(request.damage[i]));
+    ASSERT_TRUE(seen->damage[i].look.has_value()) << seen->damage[i].error;
+    const DamageLook& look = *seen->damage[i].look;
+    const auto made = compress::compress(*model_, *CompressionPlan::parse(request.damage[i]), &*calibration_);
+    ASSERT_TRUE(made.has_value());
+    QualityMeter meter(output_kind(model_->graph));
+    data::BoundData unlabelled;
+    unlabelled.samples = kSamples;
+    ASSERT_TRUE(meter.add(whole(made->graph), &reference, unlabelled).has_value());
+    Measurement expected;
+    meter.report(expected);
+    // Sums in another order, and an integer that may round the other way.
+    EXPECT_NEAR(look.kl, expected.metrics["kl"], 1e-6 + 0.02 * expected.metrics["kl"]);
+    EXPECT_NEAR(10 * std::log10(look.noise), -expected.metrics["sqnr_db"], 0.2);
+    EXPECT_NEAR(look.flips, 1 - expected.metrics["agreement"], 1.01 / kSamples);
+    EXPECT_EQ(look.storage_bytes, made->storage_bytes);
+    EXPECT_EQ(look.macs, made->macs);
+  }
+  EXPECT_LT(seen->damage[1].look->noise, seen->damage[2].look->noise) << "2 bits hurt more than 8";
+}
+
+TEST_F(LooksTest, APlanStartsFromTheLastPointThatItComputesAlike) {
+  const auto points = BaselinePoints::make(model_->graph, inputs_, 1, [] { return Result<void>(); });
+  ASSERT_TRUE(points.has_value());
+  EXPECT_GE(points->points(), 4U);
+  int batches = 0;
+  const auto count = [&]() -> Result<void> {
+    ++batches;
+    return {};
+  };
+  // Made of the model itself: nothing is left but what follows the last point.
+  const auto same = points->run(model_->graph, count);
+  ASSERT_TRUE(same.has_value());
+  ASSERT_EQ(same->bytes(), points->output().bytes());
+  EXPECT_EQ(std::memcmp(same->raw(), points->output().raw(), same->bytes()), 0);
+  EXPECT_GT(batches, 0);
+}
+
+TEST_F(LooksTest, CostsSayWhatEachLayerTakesAndHolds) {
+  LookRequest request;
+  request.cost = {Json::object(), {{"layers", {{"*", eight()}}}},
+                  {{"layers", {{"c2", eight()}, {"c4", eight()}}}}};
+  const auto seen = looks(request);
+  ASSERT_TRUE(seen.has_value()) << seen.error().message;
+  for (const auto& one : seen->cost) {
+    ASSERT_TRUE(one.look.has_value()) << one.error;
+    EXPECT_EQ(one.look->layers.size(), 5U);
+    std::int64_t bytes = 0;
+    for (const auto& [name, layer] : one.look->layers) {
+      EXPECT_GT(layer.us, 0) << name;
+      EXPECT_GE(layer.before_us, 0) << name;
+      EXPECT_GT(layer.weight_bytes, 0) << name;
+      bytes += layer.weight_bytes;
+    }
+    EXPECT_LE(bytes, one.look->weight_bytes);
+    EXPECT_GT(one.look->total_us(), 0);
+    EXPECT_GT(one.look->macs, 0);
+  }
+  EXPECT_LT(seen->cost[1].look->layers.at("c2").weight_bytes, seen->cost[0].look->layers.at("c2").weight_bytes);
+  EXPECT_EQ(seen->cost[2].look->layers.at("c3").weight_bytes, seen->cost[0].look->layers.at("c3").weight_bytes);
+  EXPECT_LT(seen->cost[1].look->storage_bytes, seen->cost[0].look->storage_bytes);
+  EXPECT_GT(seen->cost[2].look->layers.at("c2").before_us, 0) << "f32 is quantized before it";
+  EXPECT_GT(seen->seconds, 0);
+}
+
+TEST_F(LooksTest, AFactorizedLayerIsOneLayer) {
+  LookRequest request;
+  request.cost = {alone("c2", {{"rank", 0.5}})};
+  const auto seen = looks(request);
+  ASSERT_TRUE(seen.has_value()) << seen.error().message;
+  ASSERT_TRUE(seen->cost[0].look.has_value()) << seen->cost[0].error;
+  EXPECT_EQ(seen->cost[0].look->layers.size(), 5U);
+  EXPECT_TRUE(seen->cost[0].look->layers.contains("c2"));
+}
+
+TEST_F(LooksTest, AnImpossiblePlanIsTheLooksErrorAndTheOthersAreTaken) {
+  LookRequest request;
+  request.damage = {alone("nobody", eight()), alone("c2", eight()), Json{{"layers", 3}}};
+  request.cost = {alone("nobody", eight()), Json::object()};
+  const auto seen = looks(request);
+  ASSERT_TRUE(seen.has_value());
+  EXPECT_NE(seen->damage[0].error.find("nobody"), std::string::npos) << seen->damage[0].error;
+  EXPECT_TRUE(seen->damage[1].look.has_value());
+  EXPECT_FALSE(seen->damage[2].error.empty());
+  EXPECT_FALSE(seen->cost[0].error.empty());
+  EXPECT_TRUE(seen->cost[1].look.has_value());
+}
+
+TEST_F(LooksTest, WhatThereIsNoTimeForIsLeftOut) {
+  LookRequest request;
+  request.damage.assign(200, alone("c2", eight()));
+  request.seconds = 1e-9;
+  const auto seen = looks(request);
+  ASSERT_TRUE(seen.has_value());
+  ASSERT_EQ(seen->damage.size(), 200U);
+  EXPECT_FALSE(seen->damage[199].look.has_value());
+  EXPECT_TRUE(seen->damage[199].error.empty());
+}
+
+TEST_F(LooksTest, CancellingEndsIt) {
+  LookRequest request;
+  request.damage = {alone("c2", eight())};
+  LookSettings settings;
+  settings.cancelled = [] { return true; };
+  const auto seen = looks(request, settings);
+  ASSERT_FALSE(seen.has_value());
+  EXPECT_EQ(seen.error().code, ErrorCode::kCancelled);
+}
+
+TEST_F(LooksTest, ResultsAreTheSameAfterTheirWayAsJson) {
+  LookRequest request;
+  request.damage = {alone("c2", eight()), alone("nobody", eight())};
+  request.cost = {Json::object()};
+  const auto seen = looks(request);
+  ASSERT_TRUE(seen.has_value());
+  const auto back = LookResult::parse(Json::parse(canonical_text(seen->to_json())));
+  ASSERT_TRUE(back.has_value()) << back.error().message;
+  EXPECT_EQ(back->to_json(), seen->to_json());
+  const auto asked = LookRequest::parse(Json::parse(canonical_text(request.to_json())));
+  ASSERT_TRUE(asked.has_value());
+  EXPECT_EQ(asked->damage, request.damage);
+  EXPECT_FALSE(LookResult::parse({{"damage", {{{"kl", "x"}}}}, {"cost", Json::array()}, {"seconds", 1}}).has_value());
+  EXPECT_FALSE(LookResult::parse({{"damage", Json::array()}, {"cost", Json::array()}}).has_value());
+}
+
+}  // namespace
+}  // namespace kerf::measure

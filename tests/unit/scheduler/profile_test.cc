@@ -1,0 +1,333 @@
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "scheduler/profile_document.h"
+#include "scheduler/profile_plan.h"
+#include "storage/sqlite/sqlite_store.h"
+#include "tests/simulation/checked_store.h"
+#include "tests/simulation/study_fixture.h"
+
+namespace kerf::scheduler {
+namespace {
+
+using storage::StudyState;
+
+/// A world with one worker that does what it is given when told to.
+class ProfileTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto opened = storage::open_sqlite_store(":memory:", clock_);
+    ASSERT_TRUE(opened.has_value());
+    real_ = std::move(*opened);
+    store_ = std::make_unique<simulation::CheckedStore>(*real_);
+    restart();
+  }
+  void TearDown() override {
+    EXPECT_TRUE(store_->violations.empty()) << store_->violations.front();
+  }
+
+  void restart() {
+    CoreOptions options;
+    options.samplers = [this](const std::string& name, search::SamplerProblem problem) {
+      seen_.push_back(problem.profile);
+      return simulation::make_random_sampler(name, std::move(problem));
+    };
+    core_ = std::make_unique<Core>(options, *store_, clock_);
+    ASSERT_TRUE(core_->start().has_value());
+    held_.clear();
+    joined_ = 0;
+  }
+
+  std::string submit(std::int64_t trials, const std::string& name = "a") {
+    Json document = simulation::study_document(trials, false, "profile");
+    document["name"] = name;
+    const auto record = core_->submit(document, "");
+    EXPECT_TRUE(record.has_value()) << record.error().message;
+    perform();
+    return record->id;
+  }
+
+  void join(const std::string& cpu = "simulated cpu") {
+    WorkerInfo info;
+    info.id = info.name = "w" + std::to_string(joined_++);
+    HardwareFingerprint hardware = simulation::hardware(cpu);
+    info.hardware = hardware.to_json();
+    info.hardware_id = hardware.id();
+    cpu_[info.id] = cpu;
+    core_->worker_joined(info);
+    core_->worker_ready(info.id);
+    perform();
+  }
+
+  void perform() {
+    while (true) {
+      Core::Actions actions = core_->take_actions();
+      for (auto& one : actions.assignments) held_[one.worker] = one.work;
+      if (actions.searches.empty() && actions.assignments.empty()) return;
+      for (auto& search : actions.searches) core_->search_done(search.study, search.run());
+    }
+  }
+
+  /// Any worker does what it has.
+  std::optional<Work> work() {
+    if (held_.empty()) return std::nullopt;
+    const auto [worker, done] = *held_.begin();
+    WorkOutcome outcome{done.key, done.token, nullptr, std::nullopt, false};
+    if (done.key.kind == WorkKind::kInspect) {
+      outcome.result = simulation::small_model().to_json();
+    } else if (done.key.kind == WorkKind::kProfile && profiles_fail_) {
+      outcome.error = invalid_argument("nothing can be seen");
+    } else if (done.key.kind == WorkKind::kProfile) {
+      outcome.result = simulation::looked(done.payload.at("looks"));
+    } else {
+      outcome.result = simulation::measured(done.payload.at("plan"), done.token, cpu_[worker]);
+    }
+    held_.erase(worker);
+    EXPECT_TRUE(core_->outcome(worker, outcome).has_value());
+    perform();
+    return done;
+  }
+
+  std::map<WorkKind, int> work_until_done() {
+    std::map<WorkKind, int> done;
+    while (const auto one = work()) ++done[one->key.kind];
+    return done;
+  }
+
+  Json profile_of(const std::string& id) { return (*store_->document(id, "profile")).value_or(Json()); }
+
+  ManualClock clock_;
+  std::unique_ptr<storage::StudyStore> real_;
+  std::unique_ptr<simulation::CheckedStore> store_;
+  std::unique_ptr<Core> core_;
+  std::map<std::string, Work> held_;
+  std::map<std::string, std::string> cpu_;
+  std::vector<search::Profile> seen_;  // by each sampler that was made
+  int joined_ = 0;
+  bool profiles_fail_ = false;
+};
+
+TEST_F(ProfileTest, TheSamplerStartsFromWhatWorkersSaw) {
+  const std::string id = submit(30);
+  join();
+  const auto done = work_until_done();
+  EXPECT_EQ(store_->study(id)->state, StudyState::kComplete);
+  EXPECT_EQ(done.at(WorkKind::kProfile), 2) << "costs by one, damage by one";
+  const Json document = profile_of(id);
+  // Damage: 5 values of 3 layers. Cost: f32, 5 rounds, 3 kinds of activations in each order.
+  EXPECT_EQ(document["probes"], 15 + 1 + 5 + 6);
+  EXPECT_EQ(document["reused"], 0);
+  EXPECT_EQ(document["trial_seconds"], 1.0) << "without loading";
+  EXPECT_EQ(document["charged_trials"], 7) << "27 looks of a quarter of a trial";
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 23U);
+  ASSERT_EQ(seen_.size(), 1U);
+  const search::Profile& profile = seen_[0];
+  ASSERT_EQ(profile.alone.size(), 3U);
+  ASSERT_EQ(profile.alone[0].size(), 6U);
+  // Values: f32, bf16, 8/32, 8/8, 4/32, 4/8; objectives: accuracy, latency, storage.
+  EXPECT_EQ(profile.at(0, 0, 0), 0);
+  EXPECT_NEAR(profile.at(1, 3, 0), -(1.0 / 8 - 1.0 / 32), 1e-12);
+  EXPECT_NEAR(profile.at(1, 5, 0), -(1.0 / 4 - 1.0 / 32), 1e-12);
+  EXPECT_NEAR(profile.at(1, 5, 1), 8 - 32, 1e-12);
+  EXPECT_NEAR(profile.at(2, 4, 1), 0, 1e-12) << "weights alone cost what f32 does";
+  EXPECT_NEAR(profile.at(0, 5, 2), 8 * (4 - 32), 1e-12);
+  ASSERT_EQ(profile.exact.size(), 3U);
+  EXPECT_FALSE(profile.exact[0]);
+  EXPECT_FALSE(profile.exact[1]);
+  EXPECT_TRUE(profile.exact[2]) << "the files are as long as their layers say";
+  ASSERT_EQ(profile.neighbours.size(), 2U);
+  const auto& pair = profile.neighbours[0];
+  EXPECT_EQ(pair.first, 0);
+  EXPECT_EQ(pair.metric, 1) << "latency alone";
+  EXPECT_NEAR(pair.adds[0][3], 2, 1e-12) << "f32 then 8/8: a reorder";
+  EXPECT_NEAR(pair.adds[0][5], 2, 1e-12) << "4/8 reads what 8/8 does";
+  EXPECT_NEAR(pair.adds[3][5], 0, 1e-12);
+  EXPECT_NEAR(pair.adds[0][2], 0, 1e-12) << "8/32 reads f32";
+}
+
+TEST_F(ProfileTest, ASecondStudyStartsWithItForFree) {
+  const std::string first = submit(30);
+  join();
+  (void)work_until_done();
+  const std::string second = submit(40, "b");
+  const auto done = work_until_done();
+  EXPECT_FALSE(done.contains(WorkKind::kProfile));
+  EXPECT_EQ(profile_of(second)["probes"], 0);
+  EXPECT_EQ(profile_of(second)["reused"], 27);
+  EXPECT_EQ(profile_of(second)["charged_trials"], 0);
+  EXPECT_EQ(profile_of(second)["terms"], profile_of(first)["terms"]);
+  EXPECT_EQ(store_->trials(second, 0, 100)->size(), 40U);
+}
+
+TEST_F(ProfileTest, OtherHardwareWithTheSameArithmeticTakesCostsOnly) {
+  (void)submit(30);
+  join();
+  (void)work_until_done();
+  core_->worker_left("w0", Clock::Duration(0));
+  const std::string second = submit(30, "b");
+  join("another cpu");
+  (void)work_until_done();
+  EXPECT_EQ(store_->study(second)->state, StudyState::kComplete);
+  EXPECT_EQ(profile_of(second)["probes"], 12);
+  EXPECT_EQ(profile_of(second)["reused"], 15);
+}
+
+TEST_F(ProfileTest, AKilledServerGoesOnWithTheLooksThatWereAcknowledged) {
+  const std::string id = submit(30);
+  join();
+  (void)work();  // inspect
+  (void)work();  // baseline
+  ASSERT_EQ(held_.begin()->second.key.kind, WorkKind::kProfile);
+  (void)work();  // costs
+  ASSERT_EQ(held_.begin()->second.key, (WorkKey{id, WorkKind::kProfile, 1}));
+  restart();  // with the damage in a worker's hands
+  join();
+  ASSERT_EQ(held_.begin()->second.key, (WorkKey{id, WorkKind::kProfile, 1})) << "only what is open";
+  (void)work();
+  const Json document = profile_of(id);
+  EXPECT_EQ(document["probes"], 27);
+  restart();
+  join();
+  const auto done = work_until_done();
+  EXPECT_FALSE(done.contains(WorkKind::kProfile));
+  EXPECT_EQ(profile_of(id), document);
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 23U) << "charged once";
+  ASSERT_FALSE(seen_.empty());
+  EXPECT_EQ(profile_json(seen_.back()), document["terms"]) << "the sampler gets what it had";
+}
+
+TEST_F(ProfileTest, AProfileThatFailsIsLoggedAndTheSearchGoesWithoutIt) {
+  profiles_fail_ = true;
+  const std::string id = submit(30);
+  join();
+  (void)work_until_done();
+  EXPECT_EQ(store_->study(id)->state, StudyState::kComplete);
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 30U);
+  EXPECT_EQ(profile_of(id)["probes"], 0);
+  ASSERT_FALSE(seen_.empty());
+  EXPECT_TRUE(seen_.back().empty());
+  const auto events = store_->events(id, 0, 1000);
+  const auto said = std::count_if(events->begin(), events->end(), [](const auto& event) {
+    return event.type == "log" && event.data.value("message", "").find("nothing can be seen") != std::string::npos;
+  });
+  EXPECT_EQ(said, 2);
+}
+
+TEST_F(ProfileTest, AShortStudyAndOtherSamplersTakeNone) {
+  const std::string id = submit(9);
+  Json document = simulation::study_document(30, false, "random");
+  const auto other = core_->submit(document, "");
+  ASSERT_TRUE(other.has_value());
+  join();
+  EXPECT_FALSE(work_until_done().contains(WorkKind::kProfile));
+  EXPECT_TRUE(profile_of(id).is_null());
+  EXPECT_TRUE(profile_of(other->id).is_null());
+}
+
+TEST_F(ProfileTest, AStudyThatWasBegunWithoutAProfileGoesOnWithoutOne) {
+  const std::string id = submit(9);
+  join();
+  (void)work_until_done();
+  ASSERT_TRUE(core_->extend(id, {30, 0, 0}).has_value());
+  perform();
+  EXPECT_FALSE(work_until_done().contains(WorkKind::kProfile));
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 30U);
+}
+
+TEST_F(ProfileTest, LooksFromThePastHaveALimitOfTime) {
+  (void)submit(20);
+  join();
+  (void)work();
+  (void)work();
+  const auto request = LookRequest::parse(held_.begin()->second.payload.at("looks"));
+  ASSERT_TRUE(request.has_value());
+  EXPECT_DOUBLE_EQ(request->seconds, 0.25 * 20 / 2) << "a quarter of 20 trials of a second, in two parts";
+  EXPECT_EQ(request->samples, ProfilePlan::kSamples);
+}
+
+TEST(ProfileDocument, UnknownTermsComeBackUnknown) {
+  search::Profile profile;
+  profile.alone = {{{0, std::numeric_limits<double>::quiet_NaN()}, {-0.25, 3}}};
+  profile.neighbours = {{0, 1, {{0, 1.5}}}};
+  profile.exact = {false, true};
+  const search::Profile back = profile_of(Json::parse(canonical_text(profile_json(profile))));
+  EXPECT_TRUE(std::isnan(back.at(0, 0, 1)));
+  EXPECT_EQ(back.at(0, 1, 0), -0.25);
+  EXPECT_EQ(back.neighbours.at(0).adds, profile.neighbours[0].adds);
+  EXPECT_EQ(back.exact, profile.exact);
+  EXPECT_TRUE(profile_of(Json()).empty());
+  EXPECT_TRUE(profile_of(Json{{"alone", 3}}).empty());
+}
+
+class ProfilePlanTest : public testing::Test {
+ protected:
+  static ProfilePlan plan(const Json& space_json, const ModelInfo& model) {
+    Json document = simulation::study_document(30, false, "profile");
+    document["space"] = space_json;
+    document["constraints"] = {{{"metric", "latency_ratio"}, {"max", 0.8}}, {{"metric", "accuracy"}, {"min", 0.5}}};
+    study_ = *StudyDefinition::parse(document);
+    const auto space = search::SearchSpace::build(study_.space, model);
+    EXPECT_TRUE(space.has_value());
+    return ProfilePlan::make(study_, *space, simulation::hardware());
+  }
+
+  static std::map<std::string, Json> all_looks(const ProfilePlan& plan) {
+    LookRequest request;
+    for (const auto& want : plan.damage()) request.damage.push_back(want.plan);
+    for (const auto& want : plan.cost()) request.cost.push_back(want.plan);
+    const auto result = LookResult::parse(simulation::looked(request.to_json()));
+    std::map<std::string, Json> out;
+    for (std::size_t i = 0; i < plan.damage().size(); ++i) out[plan.damage()[i].key] = result->damage[i].look->to_json();
+    for (std::size_t i = 0; i < plan.cost().size(); ++i) out[plan.cost()[i].key] = result->cost[i].look->to_json();
+    return out;
+  }
+
+  static inline StudyDefinition study_;
+};
+
+TEST_F(ProfilePlanTest, GlobalSettingsAreLookedAtOnAUniformCandidateAndTrainingNever) {
+  const ProfilePlan made = plan({{"default", {{"weight_bits", {8, 32}}, {"activation_bits", {8, 32}}}},
+                                 {"global", {{"range", {"minmax", "entropy"}},
+                                             {"recovery", {"none", "bias_correction", "distill"}}}}},
+                                simulation::small_model());
+  std::int64_t uniform = 0;
+  for (const auto& want : made.damage()) {
+    const auto parsed = CompressionPlan::parse(want.plan);
+    ASSERT_TRUE(parsed.has_value());
+    for (const std::string& recovery : parsed->recovery()) EXPECT_EQ(recovery, "bias_correction");
+    uniform += parsed->named_layers().size() == 3 ? 1 : 0;
+  }
+  EXPECT_EQ(uniform, 3) << "as it is, with the other range, with corrected biases";
+  const search::Profile profile = made.profile(all_looks(made));
+  ASSERT_EQ(profile.alone.size(), 5U);
+  EXPECT_EQ(profile.at(3, 1, 0), 0) << "the range makes no difference to these looks";
+  EXPECT_TRUE(std::isnan(profile.at(4, 2, 0))) << "nobody looked at a distillation";
+}
+
+TEST_F(ProfilePlanTest, BoundsFollowTheirMetricsAndMissingLooksStayUnknown) {
+  const ProfilePlan made = plan({{"default", {{"weight_bits", {8, 32}}, {"activation_bits", {8}}}}},
+                                simulation::small_model());
+  std::map<std::string, Json> looks = all_looks(made);
+  const search::Profile whole = made.profile(looks);
+  // accuracy, latency, storage, then latency_ratio ≤ 0.8 and accuracy ≥ 0.5.
+  EXPECT_NEAR(whole.at(1, 1, 3), (8.0 - 32) / 96, 1e-12);
+  EXPECT_NEAR(whole.at(0, 1, 4), -whole.at(0, 1, 0), 1e-12) << "less accuracy is more of the violation";
+  looks.erase(made.damage().front().key);
+  const search::Profile part = made.profile(looks);
+  EXPECT_TRUE(std::isnan(part.at(0, 1, 0)));
+  EXPECT_NEAR(part.at(0, 1, 1), whole.at(0, 1, 1), 1e-12) << "its cost was seen";
+  EXPECT_TRUE(made.profile({}).empty());
+}
+
+TEST_F(ProfilePlanTest, LayersOfTwoDimensionsHaveNoExactBytes) {
+  Json space = {{"default", {{"weight_bits", {8, 32}}, {"activation_bits", {8, 32}}, {"codebook", {0, 16}}}}};
+  const ProfilePlan made = plan(space, simulation::small_model());
+  const search::Profile profile = made.profile(all_looks(made));
+  ASSERT_EQ(profile.alone.size(), 6U);
+  EXPECT_FALSE(profile.exact.at(2));
+}
+
+}  // namespace
+}  // namespace kerf::scheduler
