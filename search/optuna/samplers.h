@@ -33,7 +33,7 @@ struct QMCSampler {
   std::int64_t skip = 0;  ///< Trials at the beginning that are somebody else's.
 };
 
-/// Needs scipy and torch beside Optuna.
+/// Needs scipy and torch 2 beside Optuna.
 struct GPSampler {
   bool deterministic_objective = false;
   std::int64_t n_startup_trials = 10;

@@ -43,6 +43,11 @@ class Samplers:
                 __import__(module)
             except ImportError as error:
                 raise Missing(f"{error}; expected {module} beside Optuna") from error
+        if self.kind == "gp":
+            import torch
+
+            if not hasattr(torch.device, "__enter__"):  # Optuna uses devices as contexts
+                raise Missing(f"torch {torch.__version__}; expected torch 2 or later beside Optuna")
         self.options = options
         self.seed = seed
         self.population = options.get("population_size", 0)
