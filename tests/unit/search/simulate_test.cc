@@ -191,7 +191,7 @@ Json wide(int layers) {
   Json out = {{"objectives", {{{"metric", "loss"}}, {{"metric", "latency"}}}},
               {"constants", {{"latency", 3.0}}},
               {"noise", {{"latency", 0.01}}},
-              {"ties", {{"l0", "l7"}}},
+              {"ties", Json::array({Json::array({"l0", "l7"})})},
               {"pairs", {{{"layers", {"l1", "l2"}}, {"choices", {0, 0}}, {"loss", 0.02}}}}};
   for (int i = 0; i < layers; ++i) {
     Json choices = Json::array();
