@@ -52,7 +52,7 @@ struct CostLook {
 struct LookRequest {
   std::vector<Json> damage;
   std::vector<Json> cost;
-  std::int64_t samples = 128;  ///< That damage is seen on.
+  std::int64_t samples = 96;  ///< That damage is seen on.
   double seconds = 0;          ///< No look is begun later; 0 = no limit.
 
   [[nodiscard]] Json to_json() const;

@@ -75,8 +75,9 @@ Json ModelInfo::to_json() const {
   for (const PortInfo& port : outputs) out["outputs"].push_back(port_json(port));
   for (const LayerInfo& layer : layers) out["layers"].push_back(layer_json(layer));
   for (const TiedGroup& group : groups) {
-    out["groups"].push_back(
-        {{"name", group.name}, {"layers", group.layers}, {"channels", group.channels}});
+    Json one = {{"name", group.name}, {"layers", group.layers}, {"channels", group.channels}};
+    for (const ChannelCost& cost : group.costs) one["costs"].push_back({cost.channels, cost.us});
+    out["groups"].push_back(std::move(one));
   }
   return out;
 }
@@ -90,7 +91,10 @@ Result<ModelInfo> ModelInfo::parse(const Json& document) {
     for (const Json& group : document.at("groups")) {
       info.groups.push_back({group.at("name").get<std::string>(),
                              group.at("layers").get<std::vector<std::string>>(),
-                             group.at("channels").get<std::int64_t>()});
+                             group.at("channels").get<std::int64_t>(), {}});
+      for (const Json& cost : group.value("costs", Json::array())) {
+        info.groups.back().costs.push_back({cost.at(0).get<std::int64_t>(), cost.at(1).get<double>()});
+      }
     }
     info.macs = document.at("macs").get<std::int64_t>();
     info.params = document.at("params").get<std::int64_t>();

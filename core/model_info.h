@@ -40,12 +40,20 @@ struct LayerInfo {
   std::string kernel;                        ///< The f32 primitive that runs it.
 };
 
+/// What the f32 layers that a group's channels run through take where so many of them stay.
+struct ChannelCost {
+  std::int64_t channels = 0;
+  double us = 0;
+};
+
 /// Layers whose output channels are removed together, because sums, concatenations or depthwise
 /// layers tie them.
 struct TiedGroup {
   std::string name;                 ///< That of its first layer.
   std::vector<std::string> layers;  ///< In the model's order; those that lose output channels.
   std::int64_t channels = 0;
+  /// Measured on the worker that inspected, most channels first; empty: not measured.
+  std::vector<ChannelCost> costs;
 };
 
 /// What `kerf inspect` says, and what a search space is built from.

@@ -162,7 +162,13 @@ Result<LayerChoices> parse_choices(const Json& value, const std::string& where, 
 
 Result<SpaceDefinition> parse_space(const Json& value) {
   SpaceDefinition space;
-  KERF_TRY(check_keys(value, "study.space", {"default", "layers", "ties", "global"}));
+  KERF_TRY(check_keys(value, "study.space", {"default", "layers", "ties", "global", "snap_channels"}));
+  if (value.contains("snap_channels")) {
+    if (!value["snap_channels"].is_boolean()) {
+      return expected("study.space.snap_channels", value["snap_channels"], "true or false");
+    }
+    space.snap_channels = value["snap_channels"].get<bool>();
+  }
   if (value.contains("default")) {
     KERF_ASSIGN(space.all_layers, parse_choices(value["default"], "study.space.default", false));
   }
@@ -223,6 +229,7 @@ SpaceDefinition default_space() {
   }
   space.global["range"] = {"minmax", "percentile", "entropy", "mse"};
   space.global["recovery"] = {"none", "bias_correction"};
+  space.snap_channels = true;
   return space;
 }
 
@@ -378,7 +385,7 @@ Result<StudyDefinition> StudyDefinition::parse(const Json& document) {
   }
   if (document.contains("budget")) {
     const Json& budget = document["budget"];
-    KERF_TRY(check_keys(budget, "study.budget", {"trials", "seconds", "stagnation"}));
+    KERF_TRY(check_keys(budget, "study.budget", {"trials", "seconds", "stagnation", "gain"}));
     if (budget.contains("trials")) {
       KERF_ASSIGN(study.budget.trials,
                   count_of(budget["trials"], "study.budget.trials", 1, 1'000'000));
@@ -392,6 +399,12 @@ Result<StudyDefinition> StudyDefinition::parse(const Json& document) {
     if (budget.contains("stagnation")) {
       KERF_ASSIGN(study.budget.stagnation,
                   count_of(budget["stagnation"], "study.budget.stagnation", 1, 1'000'000));
+    }
+    if (budget.contains("gain")) {
+      KERF_ASSIGN(study.budget.gain, number_of(budget["gain"], "study.budget.gain"));
+      if (!(study.budget.gain > 0 && study.budget.gain < 1)) {
+        return expected("study.budget.gain", budget["gain"], "a share above 0 and below 1");
+      }
     }
   }
   if (document.contains("measure")) {
@@ -452,6 +465,7 @@ Json StudyDefinition::to_json() const {
     space_json["layers"].push_back(one);
   }
   if (!space.ties.empty()) space_json["ties"] = space.ties;
+  if (space.snap_channels) space_json["snap_channels"] = true;
   for (const auto& [key, values] : space.global) space_json["global"][key] = values;
   out["space"] = space_json;
   out["search"] = {{"sampler", search.sampler}, {"seed", search.seed}};
@@ -464,6 +478,7 @@ Json StudyDefinition::to_json() const {
   out["budget"] = {{"trials", budget.trials}};
   if (budget.seconds > 0) out["budget"]["seconds"] = budget.seconds;
   if (budget.stagnation > 0) out["budget"]["stagnation"] = budget.stagnation;
+  if (budget.gain > 0) out["budget"]["gain"] = budget.gain;
   out["measure"] = {{"threads", measure.threads}, {"batch", measure.batch}};
   if (!hardware_labels.empty()) out["hardware"] = {{"labels", hardware_labels}};
   if (window) {

@@ -72,6 +72,8 @@ struct SpaceDefinition {
   std::vector<LayerRule> layers;                ///< Later rules win, key by key.
   std::vector<std::vector<std::string>> ties;   ///< Layers that take the same choices.
   std::map<std::string, std::vector<Json>> global;
+  /// Ratios of pruned channels move to where the layers' time on the worker's hardware steps.
+  bool snap_channels = false;
 
   friend bool operator==(const SpaceDefinition&, const SpaceDefinition&) = default;
 };
@@ -98,6 +100,7 @@ struct Budget {
   std::int64_t trials = 200;
   double seconds = 0;
   std::int64_t stagnation = 0;  ///< Trials without a gain of hypervolume.
+  double gain = 0;              ///< Share of the hypervolume that two batches in a row don't promise.
 
   friend bool operator==(const Budget&, const Budget&) = default;
 };

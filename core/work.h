@@ -47,6 +47,7 @@ struct WorkKey {
 ///               {pruned: true, reason}
 ///   metadata    texts for the exported model
 ///   looks       a LookRequest
+///   scan_channels  whether an inspection is to time what fewer channels take (TiedGroup::costs)
 struct Work {
   WorkKey key;
   std::int64_t token = 0;  ///< Fencing token of the lease: grows with each lease of this work.

@@ -252,6 +252,7 @@ Result<void> Core::extend(const std::string& id, const Budget& budget) {
   Json document = {{"trials", budget.trials}};
   if (budget.seconds > 0) document["seconds"] = budget.seconds;
   if (budget.stagnation > 0) document["stagnation"] = budget.stagnation;
+  if (budget.gain > 0) document["gain"] = budget.gain;
   KERF_TRY(store_.set_budget(id, document));
   Study* study = find(id);
   if (study == nullptr) {

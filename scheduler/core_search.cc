@@ -100,6 +100,7 @@ void Core::ask_search(Study& study, std::int64_t count) {
     }
     answer.proposals = std::move(*proposals);
     answer.notes = proposer->take_notes();
+    answer.stalled = proposer->stalled();
     answer.exhausted = static_cast<std::int64_t>(answer.proposals.size()) < count;
     return answer;
   };
@@ -118,6 +119,7 @@ void Core::search_done(const std::string& id, SearchAnswer answer) {
                             std::make_move_iterator(answer.proposals.begin()),
                             std::make_move_iterator(answer.proposals.end()));
     study->search_ended = std::pair(answer.exhausted, std::move(answer.error));
+    study->stalled = answer.stalled;
     queue_proposals(*study);
   }
   advance(*study);
@@ -151,7 +153,7 @@ void Core::queue_proposals(Study& study) {
   }
   auto [exhausted, error] = std::move(*study.search_ended);
   study.search_ended.reset();
-  study.machine.asked(exhausted, std::move(error));
+  study.machine.asked(exhausted, std::move(error), study.stalled);
   changed_.insert(study.record.id);
 }
 

@@ -50,6 +50,7 @@ struct Core::Study {
   /// A search job's answer on its way into the store: what it proposed, how it ended.
   std::vector<Proposal> proposals;
   std::optional<std::pair<bool, std::optional<Error>>> search_ended;
+  bool stalled = false;  ///< What that answer said of the gain to be expected.
 
   std::vector<double> reference;
   std::optional<search::FrontTracker> front;

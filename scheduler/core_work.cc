@@ -542,6 +542,8 @@ Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
                              {"kerf.plan", canonical_text(grant.candidate)}};
       break;
     case WorkKind::kInspect:
+      payload["scan_channels"] = definition.space.snap_channels;
+      break;
     case WorkKind::kProfile:
       break;
   }

@@ -45,7 +45,7 @@ class ProfilePlan {
   [[nodiscard]] const std::vector<Want>& damage() const { return damage_; }
   [[nodiscard]] const std::vector<Want>& cost() const { return cost_; }
 
-  static constexpr std::int64_t kSamples = 128;
+  static constexpr std::int64_t kSamples = 96;
 
   /// `looks`: DamageLook and CostLook documents by key; what is missing is unknown in the profile.
   /// Empty where nothing is known at all.

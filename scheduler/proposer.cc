@@ -34,6 +34,7 @@ Result<std::unique_ptr<Proposer>> Proposer::make(const StudyDefinition& study,
   problem.fingerprint = [space](const search::Choices& choices) { return space->fingerprint(choices); };
   problem.reference = std::move(reference);
   problem.profile = std::move(profile);
+  if (study.budget.gain > 0) problem.poor_gain = study.budget.gain;
   KERF_ASSIGN(std::unique_ptr<search::Sampler> sampler,
               factory(study.search.sampler, std::move(problem)));
   return std::unique_ptr<Proposer>(new Proposer(space, std::move(sampler)));

@@ -37,6 +37,7 @@ struct SearchAnswer {
   std::vector<Proposal> proposals;     ///< The answer to Step::Kind::kAsk.
   bool exhausted = false;              ///< Nothing is left to propose.
   std::vector<std::string> notes;      ///< For the study's log.
+  bool stalled = false;                ///< The sampler expects next to no gain any more.
   std::optional<Error> error;          ///< The space or the sampler can't be had.
   std::int64_t generation = 0;         ///< Of the search that was asked.
 };
@@ -77,6 +78,9 @@ class Proposer {
 
   /// What the study's log should say of the search since the last call.
   [[nodiscard]] std::vector<std::string> take_notes();
+
+  /// See search::Sampler::stalled().
+  [[nodiscard]] bool stalled() const { return sampler_ && sampler_->stalled(); }
 
   [[nodiscard]] const search::SearchSpace& space() const { return *space_; }
 

@@ -112,8 +112,9 @@ void StudyMachine::prepared(std::optional<Error> error) {
   }
 }
 
-void StudyMachine::asked(bool exhausted, std::optional<Error> error) {
+void StudyMachine::asked(bool exhausted, std::optional<Error> error, bool stalled) {
   busy_ = false;
+  stalled_ = stalled;
   if (error) {
     search_failed(std::move(*error));
     return;
@@ -149,6 +150,7 @@ std::string StudyMachine::stop_reason() const {
   if (out_of_time()) return "budget.seconds";
   if (budget_.trials > 0 && queued_ + charged_ >= budget_.trials) return "budget.trials";
   if (budget_.stagnation > 0 && since_gain_ >= budget_.stagnation) return "budget.stagnation";
+  if (budget_.gain > 0 && stalled_) return "budget.gain";
   return "";
 }
 

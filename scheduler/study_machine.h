@@ -57,8 +57,9 @@ struct Demand {
 ///   - budget.trials counts every trial that was put in line, the baseline included, and what the
 ///     profile took, in trials;
 ///     budget.seconds counts the time in which the study was running and its window open;
-///     budget.stagnation counts finished trials since the hypervolume last grew.
-///   - On trials, stagnation and an exhausted space what is in line still runs. On seconds what is
+///     budget.stagnation counts finished trials since the hypervolume last grew; budget.gain ends a
+///     study whose sampler says that two batches in a row promise less than that share of it.
+///   - On trials, stagnation, gain and an exhausted space what is in line still runs. On seconds what is
 ///     in line is dropped and what is in work ends.
 ///   - A profile is wanted where the sampler uses one and there are trials enough for it to pay; one
 ///     that can't be had doesn't end the study.
@@ -91,7 +92,7 @@ class StudyMachine {
   void profile_finished(std::int64_t charged_trials);
   void prepared(std::optional<Error> error);  ///< The sampler is there and was told everything.
   /// The sampler answered; what it proposed was put in line by trial_queued() before.
-  void asked(bool exhausted, std::optional<Error> error);
+  void asked(bool exhausted, std::optional<Error> error, bool stalled = false);
   void verify_queued(std::int64_t open);  ///< All members are in line or done; `open` aren't done.
   void verify_finished() { --verify_open_; }
   void set_paused(bool paused) { paused_ = paused; }
@@ -141,6 +142,7 @@ class StudyMachine {
   bool busy_ = false;      ///< A kPrepare or kAsk is under way.
   bool prepared_ = false;
   bool exhausted_ = false;
+  bool stalled_ = false;   ///< The sampler expects too little.
   bool verify_planned_ = false;
   std::optional<Error> failure_;
   std::string reason_;

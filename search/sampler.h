@@ -51,6 +51,9 @@ struct SamplerProblem {
   /// sampler that needs one takes the worst of the first trials.
   std::vector<double> reference;
 
+  /// Share of the hypervolume below which a batch's expected gain is poor (Sampler::stalled).
+  double poor_gain = 0.0005;
+
   /// Equal for points that mean the same candidate, of which only one is ever proposed
   /// (SearchSpace::fingerprint). Empty: every point is a candidate of its own.
   std::function<std::string(const Choices&)> fingerprint;

@@ -41,6 +41,9 @@ struct Dimension {
 /// What has one value only is no dimension: its value stands in every plan. Where a study ties
 /// layers, one dimension, named after the first of them, serves all.
 ///
+/// With `snap_channels` a group's ratios move to numbers of channels at which its layers' time steps,
+/// where the inspection timed them (search/snap_channels.h).
+///
 /// A choice that a layer doesn't support is dropped; a layer that supports none of a key's choices
 /// stays as it is, unless a rule names it in full, which is an error.
 ///

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <set>
 
+#include "search/snap_channels.h"
 #include "search/space.h"
 #include "search/space_values.h"
 
@@ -275,7 +276,22 @@ class SpaceBuilder {
     return by_first;
   }
 
-  void place(DimensionKind kind, const std::string& suffix, const Slot& slot) {
+  /// Ratios of channels where the hardware gains, if the study leaves that to us and the layers are
+  /// of one group that was timed.
+  void snap(Slot& slot) const {
+    if (!definition_.snap_channels) return;
+    const TiedGroup* own = nullptr;
+    for (const TiedGroup& group : model_.groups) {
+      const auto inside = [&](std::size_t i) {
+        return std::find(group.layers.begin(), group.layers.end(), model_.layers[i].name) != group.layers.end();
+      };
+      if (std::all_of(slot.layers.begin(), slot.layers.end(), inside)) own = &group;
+    }
+    if (own != nullptr) slot.values = snapped_channels(slot.values, *own);
+  }
+
+  void place(DimensionKind kind, const std::string& suffix, Slot slot) {
+    if (kind == DimensionKind::kPrune) snap(slot);
     if (slot.values.size() == 1) {
       for (const std::size_t i : slot.layers) {
         Json& keys = space_.fixed_layers_[i];

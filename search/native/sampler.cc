@@ -22,7 +22,6 @@ constexpr std::size_t kMostLabels = 128;
 constexpr std::size_t kEnoughToJudge = 12;
 constexpr double kPoorCorrelation = 0.5;
 constexpr double kGoodCorrelation = 0.65;
-constexpr double kPoorGain = 0.0005;      // share of the hypervolume
 constexpr double kShifts[] = {0, 0.002, 0.006, 0.02, 0.06, 0.2};  // of the objectives' spans
 
 constexpr std::int64_t kEvolutionStream = 11;
@@ -460,7 +459,7 @@ std::optional<Choices> NativeProposer::best_candidate(std::int64_t attempt) {
       if (known_.contains(name) || !offered.insert(std::move(name)).second) continue;
       if (first && attempt == 0 && judged_at_ != told_.size()) {
         judged_at_ = told_.size();
-        poor_batches_ = shift > 0 || gains[i] < kPoorGain * volume ? poor_batches_ + 1 : 0;
+        poor_batches_ = shift > 0 || gains[i] < problem_.poor_gain * volume ? poor_batches_ + 1 : 0;
       }
       first = false;
       if (skip-- > 0) continue;

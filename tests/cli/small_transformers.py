@@ -94,6 +94,32 @@ def text_transformer(seed=6, width=32, heads=2, length=12, words=50):
                     helper.make_tensor_value_info("mask", TensorProto.INT64, ["N", length])], y)
 
 
+def causal_transformer(seed=10, width=32, heads=4, shared=2, length=12, words=50):
+    """As decoders are since opset 23: RotaryEmbedding, Attention whose heads share keys and values, RMSNormalization."""
+    b = Builder(seed)
+    depth = width // heads
+    angles = np.arange(length)[:, None] / 100.0 ** (np.arange(depth // 2)[None, :] / (depth // 2))
+    cosines, sines = b.constant(np.cos(angles).astype(np.float32)), b.constant(np.sin(angles).astype(np.float32))
+    places = b.add("Sub", b.add("CumSum", b.add("ConstantOfShape", b.add("Shape", "ids"), value=helper.make_tensor("one", TensorProto.INT64, [1], [1])),
+                                b.constant(np.int64(1))), b.constant(np.int64(1)))
+    y = b.add("Gather", b.constant(b.rng.standard_normal((words, width)).astype(np.float32)), "ids", axis=0)
+    for i in range(2):
+        x = b.add("RMSNormalization", y, b.constant(np.ones(width, np.float32)), axis=-1)
+        query, key = b.linear(x, width, width, f"layer{i}_query"), b.linear(x, width, shared * depth, f"layer{i}_key")
+        query = b.add("RotaryEmbedding", query, cosines, sines, places, num_heads=heads)
+        key = b.add("RotaryEmbedding", key, cosines, sines, places, num_heads=shared)
+        value = b.linear(x, width, shared * depth, f"layer{i}_value")
+        mixed = b.add("Attention", query, key, value, name=f"layer{i}_attention", is_causal=1, q_num_heads=heads, kv_num_heads=shared)
+        y = b.add("Add", y, b.linear(mixed, width, width, f"layer{i}_output"))
+        hidden = b.gelu(b.linear(b.add("RMSNormalization", y, b.constant(np.ones(width, np.float32)), axis=-1), width, 2 * width, f"layer{i}_up"))
+        y = b.add("Add", y, b.linear(hidden, 2 * width, width, f"layer{i}_down"))
+    last = b.add("Gather", y, b.constant(np.int64(-1)), axis=1)
+    y = b.add("Gemm", last, b.weights(width, 10), b.constant(np.zeros(10, np.float32)), name="head")
+    graph = helper.make_graph(b.nodes, "decoder", [helper.make_tensor_value_info("ids", TensorProto.INT64, ["N", length])],
+                              [helper.make_tensor_value_info(y, TensorProto.FLOAT, ["N", 10])], b.initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+
+
 def image_data(count, seed=7):
     return {"x": np.random.default_rng(seed).standard_normal((count, 3, 16, 16)).astype(np.float32)}
 

@@ -64,6 +64,18 @@ class Transformers(unittest.TestCase):
 
         self.each(check)
 
+    def test_attention_and_rotary_embedding_of_opset_23_equal_onnxruntime(self):
+        import onnx
+        with support.scratch() as folder:
+            model = folder / "model.onnx"
+            onnx.save(small_transformers.causal_transformer(), model)
+            x = {"ids": small_transformers.text_data(64)["ids"]}
+            expected = reference(model, x)
+            self.assertGreater(np.abs(expected).max(), 0.5)
+            self.assertLess(np.abs(infer(folder, model, x) - expected).max(), 2.0 ** -14 * np.abs(expected).max())
+            found = kernels(model)
+            self.assertFalse([name for name, kernel in found.items() if kernel == "kerf:reference"], found)
+
     def test_a_bf16_plan_computes_the_attention_in_bf16(self):
         def check(folder, model, data):
             plan = folder / "plan.json"

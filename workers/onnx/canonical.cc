@@ -57,6 +57,8 @@ const CanonicalRules& canonical_rules() {
     add_quantized_rules(all);
     add_control_rules(all);
     add_composed_rules(all);
+    add_einsum_rules(all);
+    add_attention_rules(all);
     return all;
   }();
   return rules;

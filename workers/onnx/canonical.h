@@ -96,6 +96,8 @@ void add_normalization_rules(CanonicalRules& rules);  ///< Softmax, BatchNormali
 void add_quantized_rules(CanonicalRules& rules);      ///< QLinear*, also com.microsoft's.
 void add_control_rules(CanonicalRules& rules);        ///< If, Loop, Scan.
 void add_composed_rules(CanonicalRules& rules);       ///< Ops that are written as others.
+void add_einsum_rules(CanonicalRules& rules);         ///< Einsum.
+void add_attention_rules(CanonicalRules& rules);      ///< Attention, RotaryEmbedding.
 
 /// invalid_argument / unimplemented "node Conv 'x': why".
 [[nodiscard]] Error node_error(const graph::Node& node, const std::string& why);

@@ -1,9 +1,9 @@
-// Ops that others say as well: Einsum, Scatter, AffineGrid, CenterCropPad, and the windows of audio models.
+// Ops that others say as well: Scatter, AffineGrid, CenterCropPad, and the windows of audio models.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
-#include "workers/graph/einsum.h"
 #include "workers/onnx/canonical.h"
 #include "workers/onnx/tensor_reader.h"
 
@@ -20,69 +20,50 @@ Result<void> scatter(Canonicalizer& c, Node node) {
   return c.emit(std::move(node));
 }
 
-/// The letters of `text` that stand in `in` (or don't).
-std::string filtered(const std::string& text, const std::string& in, bool wanted) {
-  std::string out;
-  for (const char letter : text) {
-    if ((in.find(letter) != std::string::npos) == wanted) out += letter;
-  }
-  return out;
-}
-
-/// The value with its axes, called `from`, in the order `to`.
-Result<std::string> turned(Canonicalizer& c, const Node& owner, const std::string& value,
-                           const std::string& from, const std::string& to,
-                           const std::string& output = "") {
-  std::vector<std::int64_t> order;
-  for (const char letter : to) order.push_back(static_cast<std::int64_t>(from.find(letter)));
-  if (from == to && output.empty()) return value;
-  Node node{c.fresh(owner.name + "/transpose"),
-            "Transpose",
-            "",
-            {value},
-            {output.empty() ? c.fresh(value + "/turned") : output},
-            {{"perm", order}}};
-  std::string made = node.outputs[0];
-  KERF_TRY(c.emit(std::move(node)));
+/// Appends a helper of `owner`'s; the name of what it makes.
+Result<std::string> helper(Canonicalizer& c, const Node& owner, const std::string& op, std::vector<std::string> inputs,
+                           std::map<std::string, graph::Attribute> attributes = {}) {
+  std::string made = c.fresh(owner.outputs[0] + "/" + op);
+  KERF_TRY(c.emit(Node{c.fresh(owner.name + "/" + op), op, "", std::move(inputs), {made}, std::move(attributes)}));
   return made;
 }
 
-/// A batched matrix product in Einsum's words becomes one; anything else stays Einsum.
-Result<void> einsum(Canonicalizer& c, Node node) {
-  std::vector<std::size_t> ranks;
-  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    KERF_ASSIGN(const graph::shapes::Value* value, c.input(node, i));
-    ranks.push_back(value->shape.size());
-  }
-  const auto equation = graph::parse_einsum(node.text("equation", ""), ranks);
-  if (!equation || ranks.size() != 2 || node.outputs.size() != 1) return c.emit(std::move(node));
-  const std::string& a = equation->inputs[0];
-  const std::string& b = equation->inputs[1];
-  const std::string& out = equation->output;
-  const std::string batch = filtered(filtered(out, a, true), b, true);
-  const std::string summed = filtered(filtered(a, b, true), out, false);
-  const std::string rows = filtered(filtered(a, b, false), out, true);
-  const std::string columns = filtered(filtered(b, a, false), out, true);
-  const bool whole = batch.size() + summed.size() + rows.size() == a.size() &&
-                     batch.size() + summed.size() + columns.size() == b.size();
-  if (!whole || summed.size() != 1 || rows.size() != 1 || columns.size() != 1 ||
-      rows.size() + columns.size() + batch.size() != out.size()) {
-    return c.emit(std::move(node));
-  }
-  KERF_ASSIGN(const std::string left, turned(c, node, node.inputs[0], a, batch + rows + summed));
-  KERF_ASSIGN(const std::string right,
-              turned(c, node, node.inputs[1], b, batch + summed + columns));
-  const std::string made = batch + rows + columns;
-  const std::string output = node.outputs[0];
-  node.op = "MatMul";
-  node.attributes.clear();
-  node.inputs = {left, right};
-  if (made == out) return c.emit(std::move(node));
-  node.outputs = {c.fresh(output + "/product")};
-  const Node product = node;
-  KERF_TRY(c.emit(std::move(node)));
-  KERF_TRY(turned(c, product, product.outputs[0], made, out, output));
-  return {};
+/// The node itself as another op.
+Result<void> become(Canonicalizer& c, Node node, const std::string& op, std::vector<std::string> inputs,
+                    std::map<std::string, graph::Attribute> attributes = {}) {
+  node.op = op;
+  node.inputs = std::move(inputs);
+  node.attributes = std::move(attributes);
+  return c.emit(std::move(node));
+}
+
+std::string list(Canonicalizer& c, const Node& owner, const char* what, const std::vector<std::int64_t>& values) {
+  return c.constant(owner, what, Tensor::s64({static_cast<std::int64_t>(values.size())}, values));
+}
+
+/// (x - mean) / (deviation + 1e-9) over the axes.
+Result<void> mean_variance(Canonicalizer& c, Node node) {
+  if (node.inputs.size() != 1 || node.outputs.size() != 1) return node_error(node, "needs one input and one output");
+  const std::string axes = list(c, node, "axes", node.integers("axes", {0, 2, 3}));
+  KERF_ASSIGN(const std::string mean, helper(c, node, "ReduceMean", {node.inputs[0], axes}));
+  KERF_ASSIGN(const std::string centred, helper(c, node, "Sub", {node.inputs[0], mean}));
+  KERF_ASSIGN(const std::string squares, helper(c, node, "Mul", {centred, centred}));
+  KERF_ASSIGN(const std::string variance, helper(c, node, "ReduceMean", {squares, axes}));
+  KERF_ASSIGN(const std::string deviation, helper(c, node, "Sqrt", {variance}));
+  KERF_ASSIGN(const std::string divisor, helper(c, node, "Add", {deviation, c.constant(node, "least", Tensor::scalar(1e-9F))}));
+  return become(c, std::move(node), "Div", {centred, divisor});
+}
+
+/// x / norm along an axis; of zeros alone, zeros.
+Result<void> lp_normalization(Canonicalizer& c, Node node) {
+  const std::int64_t p = node.integer("p", 2);
+  if (node.inputs.size() != 1 || node.outputs.size() != 1) return node_error(node, "needs one input and one output");
+  if (p != 1 && p != 2) return node_error(node, "p is " + std::to_string(p) + ", expected 1 or 2");
+  const std::string axis = list(c, node, "axis", {node.integer("axis", -1)});
+  KERF_ASSIGN(const std::string norm, helper(c, node, p == 1 ? "ReduceL1" : "ReduceL2", {node.inputs[0], axis}));
+  KERF_ASSIGN(const std::string divisor, helper(c, node, "Max", {norm, c.constant(node, "least", Tensor::scalar(std::numeric_limits<float>::min()))}));
+  const std::string x = node.inputs[0];
+  return become(c, std::move(node), "Div", {x, divisor});
 }
 
 /// The middle of the input, or the input in the middle of zeros.
@@ -279,7 +260,8 @@ Result<void> mel_weights(Canonicalizer& c, Node node) {
 
 void add_composed_rules(CanonicalRules& rules) {
   rules["Scatter"] = scatter;
-  rules["Einsum"] = einsum;
+  rules["MeanVarianceNormalization"] = mean_variance;
+  rules["LpNormalization"] = lp_normalization;
   rules["AffineGrid"] = affine_grid;
   rules["DFT"] = dft;
   rules["MelWeightMatrix"] = mel_weights;

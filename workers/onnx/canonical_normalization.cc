@@ -10,9 +10,32 @@ using graph::Node;
 using graph::Shape;
 using graph::Tensor;
 
+/// Softmax and its kin along `axis`: Hardmax is a one where the largest stands.
+Result<void> along_axis(Canonicalizer& c, Node node) {
+  if (node.op != "Hardmax") return c.emit(std::move(node));
+  KERF_ASSIGN(const graph::shapes::Value* x, c.input(node, 0));
+  const auto rank = static_cast<std::int64_t>(x->shape.size());
+  std::int64_t axis = node.integer("axis", -1);
+  if (axis < 0) axis += rank;
+  if (axis < 0 || axis >= rank) return node_error(node, "its axis doesn't exist in rank " + std::to_string(rank));
+  const std::int64_t extent = x->shape[static_cast<std::size_t>(axis)];
+  if (extent < 1 || node.outputs.size() != 1 || x->dtype != graph::DType::kF32) return c.emit(std::move(node));
+  Node largest{c.fresh(node.name + "/largest"),
+               "ArgMax",
+               "",
+               {node.inputs[0]},
+               {c.fresh(node.outputs[0] + "/largest")},
+               {{"axis", axis}, {"keepdims", std::int64_t{0}}}};
+  node.op = "OneHot";
+  node.attributes = {{"axis", axis}};
+  node.inputs = {largest.outputs[0], c.constant(node, "depth", Tensor::s64({}, {extent})), c.constant(node, "values", Tensor::f32({2}, {0, 1}))};
+  KERF_TRY(c.emit(std::move(largest)));
+  return c.emit(std::move(node));
+}
+
 /// Before opset 13 these ops see their input as a matrix [product before axis, product from axis].
 Result<void> softmax(Canonicalizer& c, Node node) {
-  if (c.opset() >= 13) return c.emit(std::move(node));
+  if (c.opset() >= 13) return along_axis(c, std::move(node));
   KERF_ASSIGN(const graph::shapes::Value* x, c.input(node, 0));
   const Shape shape = x->shape;
   const auto rank = static_cast<std::int64_t>(shape.size());
@@ -29,7 +52,7 @@ Result<void> softmax(Canonicalizer& c, Node node) {
     const auto at = std::find_if(tail, shape.end(), [](std::int64_t dim) { return dim != 1; });
     const std::int64_t only = at == shape.end() ? rank - 1 : at - shape.begin();
     node.attributes["axis"] = only == rank - 1 ? std::int64_t{-1} : only;
-    return c.emit(std::move(node));
+    return along_axis(c, std::move(node));
   }
   if (node.outputs.size() != 1) return node_error(node, "needs one output");
   const auto free =
@@ -54,7 +77,7 @@ Result<void> softmax(Canonicalizer& c, Node node) {
   Node back{c.fresh(node.name + "/reshape"), "Reshape", "",
             {node.outputs[0], target},       {output},  {}};
   KERF_TRY(c.emit(std::move(flat)));
-  KERF_TRY(c.emit(std::move(node)));
+  KERF_TRY(along_axis(c, std::move(node)));
   return c.emit(std::move(back));
 }
 

@@ -12,6 +12,7 @@ inline constexpr std::size_t kMaxNames = 500'000;  ///< Inputs and outputs of al
 inline constexpr std::size_t kMaxRank = 16;
 inline constexpr std::size_t kMaxGraphDepth =
     4;  ///< Graphs inside attributes, counted from the main one.
+inline constexpr std::size_t kMaxFunctionDepth = 16;  ///< Local functions that call each other.
 inline constexpr std::uint64_t kMaxElements = 1ULL << 40U;
 
 /// Bytes that names, attributes and types take once parsed; weights don't count.

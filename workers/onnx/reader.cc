@@ -15,6 +15,7 @@
 
 #include "workers/onnx/canonical.h"
 #include "workers/onnx/files.h"
+#include "workers/onnx/functions.h"
 #include "workers/onnx/limits.h"
 #include "workers/onnx/tensor_reader.h"
 #include "workers/onnx/wire_scan.h"
@@ -367,14 +368,11 @@ Result<std::vector<Node>> read_nodes(GraphProto& proto, Names& names, DataFolder
 
 Result<Graph> to_graph(ModelProto& model, DataFolder& folder, const ReadOptions& options) {
   if (!model.has_graph()) return invalid_argument("the file holds no graph; is it an ONNX model?");
-  if (model.functions_size() > 0) {
-    return unimplemented("local function '" + model.functions(0).name() +
-                         "' is not supported; inline functions with onnx.inliner first");
-  }
   if (model.training_info_size() > 0) {
     return unimplemented("training information is not supported; export the model for inference");
   }
   KERF_ASSIGN(const std::int64_t opset, opset_of(model));
+  if (model.functions_size() > 0) KERF_TRY(inline_functions(model));
   GraphProto& proto = *model.mutable_graph();
 
   Graph graph;

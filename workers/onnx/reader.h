@@ -27,7 +27,7 @@ struct ReadOptions {
 ///
 /// What is changed on the way: signatures become those of opset 17 with axes as inputs for every
 /// Reduce*, Squeeze and Unsqueeze; Constant nodes become initializers; Dropout becomes Identity;
-/// Upsample becomes Resize; integer ops of com.microsoft become DequantizeLinear, op,
+/// Upsample becomes Resize; local functions take the place of their calls; integer ops of com.microsoft become DequantizeLinear, op,
 /// QuantizeLinear; f16, bf16 and f64 become f32; every node gets a name ("Conv:Plus30_Output_0"
 /// where it has none); nodes are sorted; shapes are inferred.
 ///

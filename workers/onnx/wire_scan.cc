@@ -20,6 +20,7 @@ enum class Kind {
   kTensorType,
   kShape,
   kDim,
+  kFunction,
   kOther,    // a message or a blob of which only the size matters
   kText,     // a string that has to be UTF-8
   kValue,    // the same, naming an input or output of a node
@@ -33,7 +34,24 @@ enum class Kind {
 Kind child(Kind parent, std::uint32_t number) {
   switch (parent) {
     case Kind::kModel:
-      return number == 7 ? Kind::kGraph : Kind::kOther;
+      return number == 7 ? Kind::kGraph : number == 25 ? Kind::kFunction : Kind::kOther;
+    case Kind::kFunction:
+      switch (number) {
+        case 4:
+        case 5:
+          return Kind::kValue;
+        case 1:
+        case 6:
+        case 10:
+        case 13:
+          return Kind::kText;
+        case 7:
+          return Kind::kNode;
+        case 11:
+          return Kind::kAttribute;
+        default:
+          return Kind::kOther;
+      }
     case Kind::kGraph:
       switch (number) {
         case 1:
@@ -118,7 +136,7 @@ Kind child(Kind parent, std::uint32_t number) {
   }
 }
 
-bool is_message(Kind kind) { return kind <= Kind::kDim; }
+bool is_message(Kind kind) { return kind <= Kind::kFunction; }
 
 /// Bytes that an empty parsed message or string takes in memory, generously.
 std::uint64_t weight(Kind kind) {

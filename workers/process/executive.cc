@@ -18,6 +18,7 @@
 #include "workers/data/bind.h"
 #include "workers/data/dataset.h"
 #include "workers/data/split.h"
+#include "workers/measure/channel_steps.h"
 #include "workers/measure/inspect.h"
 #include "workers/measure/looks.h"
 #include "workers/measure/measure.h"
@@ -193,8 +194,20 @@ struct Executive::Impl {
     KERF_TRY(load_model(work, paths));
     KERF_TRY(load_data(work, paths));
     tell("compile", 0.8);
-    KERF_ASSIGN(const measure::HostLock::Turn turn, shared_turn());
-    KERF_ASSIGN(const ModelInfo info, measure::inspect(loaded->prepared));
+    ModelInfo info;
+    {
+      KERF_ASSIGN(const measure::HostLock::Turn turn, shared_turn());
+      KERF_ASSIGN(info, measure::inspect(loaded->prepared));
+    }
+    if (work.payload.value("scan_channels", false) && lock) {
+      const Json settings = work.payload.value("measure", Json::object());
+      measure::ChannelScan scan;
+      scan.threads = settings.value("threads", 1);
+      scan.batch = settings.value("batch", std::int64_t{1});
+      scan.wait.waiting = [this](double) { tell("wait_lock", 0); };
+      KERF_ASSIGN(auto costs, measure::scan_channels(loaded->prepared, scan, &*lock, tell));
+      for (TiedGroup& group : info.groups) group.costs = std::move(costs[group.name]);
+    }
     return info.to_json();
   }
 

@@ -18,7 +18,7 @@ constexpr const char* kFull = R"({
             "layers": [{"match": "conv1*", "weight_bits": [8, 32]}], "ties": [["fc1", "fc2"]],
             "global": {"range": ["minmax", "mse"], "recovery": ["none", "bias_correction"]}},
   "search": {"sampler": "optuna-nsga2", "seed": 1},
-  "budget": {"trials": 200, "seconds": 28800, "stagnation": 50},
+  "budget": {"trials": 200, "seconds": 28800, "stagnation": 50, "gain": 0.001},
   "measure": {"threads": 1, "batch": 1},
   "hardware": {"labels": {"cpu": "zen4"}},
   "window": {"start": "22:00", "stop": "06:00", "timezone": "Europe/Berlin"}})";

@@ -91,6 +91,32 @@ TEST(ConvIntegerSums, BeyondWhatAFloatHolds) {
   }
 }
 
+TEST(MatMulIntegerSums, AreExactBeyondWhatAFloatHolds) {
+  Random random(96);
+  for (const DType weights : {DType::kU8, DType::kS8}) {
+    for (const DType source : {DType::kU8, DType::kS8}) {
+      for (const std::int64_t zeros : {0, 1, 24}) {
+        Builder b;
+        const int high = 126;
+        std::vector<std::string> inputs{b.input({2, 3, 4096}, source), b.constant(random.bytes(weights, {4096, 24}, high - 5, high))};
+        Tensor zero(source, {});
+        zero.mutable_as<std::uint8_t>()[0] = 3;
+        inputs.push_back(b.constant(zero));
+        // None, one, or one a column, which differ.
+        if (zeros > 0) inputs.push_back(b.constant(random.bytes(weights, zeros == 1 ? Shape{} : Shape{zeros}, 0, 9)));
+        b.graph.outputs.push_back({b.node("MatMulInteger", inputs), DType::kS32, {}});
+        const Tensor data = random.bytes(source, {2, 3, 4096}, source == DType::kU8 ? 245 : high - 9, source == DType::kU8 ? 255 : high);
+        const auto wanted = run_reference(b.graph, {data});
+        ASSERT_TRUE(wanted.has_value());
+        const Ran ran = execute(b.graph, {data});
+        EXPECT_FALSE(runs_plain(ran));
+        EXPECT_EQ(ran.outputs[0].to_integers(), (*wanted)[0].to_integers());
+        EXPECT_GT(*std::ranges::max_element((*wanted)[0].as<std::int32_t>()), 1 << 24);
+      }
+    }
+  }
+}
+
 struct Dynamic {
   std::string integers, scale, zero;
 };

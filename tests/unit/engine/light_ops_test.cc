@@ -467,5 +467,127 @@ TEST(DynamicQuantization, ProductsRunInIntegers) {
   }
 }
 
+/// Zero points of any integer type.
+Tensor some_zeros(Random& random, DType dtype, const Shape& shape) {
+  Tensor out(dtype, shape);
+  const auto fill = [&]<class T>(T, std::int64_t low, std::int64_t high) {
+    for (T& v : out.mutable_as<T>()) v = static_cast<T>(low + random.below(high - low + 1));
+  };
+  switch (dtype) {
+    case DType::kS8: fill(std::int8_t{}, -128, 127); break;
+    case DType::kU8: fill(std::uint8_t{}, 0, 255); break;
+    case DType::kS16: fill(std::int16_t{}, -32768, 32767); break;
+    case DType::kU16: fill(std::uint16_t{}, 0, 65535); break;
+    case DType::kS4: fill(std::int8_t{}, -8, 7); break;
+    default: fill(std::uint8_t{}, 0, 15); break;
+  }
+  return out;
+}
+
+TEST(LightQuantization, EveryTypeAndSpreadOfScales) {
+  Random random(71);
+  const DType types[] = {DType::kS8, DType::kU8, DType::kS16, DType::kU16, DType::kS4, DType::kU4};
+  for (int round = 0; round < 96; ++round) {
+    const DType dtype = types[round % 6];
+    const int kind = round / 6 % 4;  // one scale, one an index of an axis, blocks, blocks whose parameters come later
+    Shape shape = some_shape(random, 1, 4, round % 5 == 0 ? 60 : 9);
+    const std::int64_t axis = random.below(static_cast<std::int64_t>(shape.size()));
+    Shape spread;
+    std::map<std::string, Attribute> attributes{{"axis", axis}};
+    if (kind == 1) spread = {shape[static_cast<std::size_t>(axis)]};
+    if (kind > 1) {
+      const std::int64_t block = 1 + random.below(4);
+      spread = shape;
+      spread[static_cast<std::size_t>(axis)] = (spread[static_cast<std::size_t>(axis)] + block - 1) / block;
+      attributes["block_size"] = block;
+    }
+    const bool wide = dtype == DType::kS16 || dtype == DType::kU16;
+    const bool narrow = dtype == DType::kS4 || dtype == DType::kU4;
+    Builder b;
+    std::vector<Tensor> data{random.f32(shape, 2.0F)};
+    const std::string x = b.input(shape);
+    const Tensor scales = random.positive(spread, wide ? 1e-4F : narrow ? 0.2F : 0.02F, wide ? 2e-4F : narrow ? 0.4F : 0.03F);
+    const Tensor zeros = some_zeros(random, dtype, spread);
+    std::string scale;
+    if (kind == 3 || (kind == 1 && round % 2 == 0)) {
+      scale = b.input(spread);
+      data.push_back(scales);
+    } else {
+      scale = b.constant(scales);
+    }
+    const std::string zero = b.constant(zeros);
+    const std::string q = b.node("QuantizeLinear", {x, scale, zero}, attributes);
+    b.output(b.node("DequantizeLinear", {q, scale, zero}, attributes));
+    give(b, q, dtype);
+    SCOPED_TRACE(std::string(graph::to_string(dtype)) + " of " + graph::to_string(shape) + ", kind " + std::to_string(kind));
+    expect_light(b, data, 0.0F, 1 + round % 2);
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+TEST(LightQuantization, PerChannelOfImagesThatLieChannelsLast) {
+  Random random(72);
+  Builder b;
+  const std::string y = b.node("Conv", {b.input({2, 3, 9, 9}), b.constant(random.f32({7, 3, 3, 3}))});
+  const std::string scale = b.constant(random.positive({7}, 0.05F, 0.1F));
+  const std::string zero = b.constant(some_zeros(random, DType::kU8, {7}));
+  const std::string q = b.node("QuantizeLinear", {y, scale, zero});
+  b.output(b.node("Relu", {b.node("DequantizeLinear", {q, scale, zero})}));
+  // A sum's rounding may move a value over the middle between two steps.
+  const Ran ran = expect_like_reference(b.graph, random_inputs(b.graph, random), 0.02F);
+  EXPECT_EQ(count_steps(ran, "reorder"), 2);  // the image on its way in, the result on its way out
+}
+
+TEST(LightIntegers, FunctionsOfOneAndPRelu) {
+  Random random(73);
+  const char* ops[] = {"Relu", "Neg", "Abs", "Sign", "BitwiseNot", "PRelu"};
+  for (int round = 0; round < 72; ++round) {
+    const std::string op = ops[round % 6];
+    const DType types[] = {DType::kS8, DType::kS32, DType::kS64, DType::kU8};
+    const DType dtype = types[round / 6 % 4];
+    if (dtype == DType::kU8 && (op == "Neg" || op == "Abs")) continue;
+    const Shape shape = some_shape(random, 1, 4, round % 5 == 0 ? 40 : 7);
+    Shape slopes = shape;
+    for (auto& extent : slopes) extent = random.chance(0.4) ? 1 : extent;
+    Builder b;
+    const std::int64_t low = dtype == DType::kU8 ? 0 : -10;
+    std::vector<std::string> inputs{b.input(shape, dtype)};
+    std::vector<Tensor> data{whole(random, dtype, shape, low, 10)};
+    if (op == "PRelu") {
+      inputs.push_back(b.input(slopes, dtype));
+      data.push_back(whole(random, dtype, slopes, low, 10));
+    }
+    give(b, b.node(op, inputs), dtype);
+    SCOPED_TRACE(op + " of " + std::string(graph::to_string(dtype)) + " " + graph::to_string(shape));
+    expect_light(b, data, 0.0F, 1 + round % 2);
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
+TEST(LightPooling, LpNormsOfWindowsAndOfAll) {
+  Random random(74);
+  for (int round = 0; round < 48; ++round) {
+    const std::int64_t p = 1 + round % 3;
+    const std::int64_t spatial = 1 + random.below(3);
+    Shape shape{1 + random.below(2), 1 + random.below(20)};
+    Ints kernel, strides, pads, dilations;
+    for (std::int64_t d = 0; d < spatial; ++d) {
+      shape.push_back(5 + random.below(6));
+      kernel.push_back(1 + random.below(3));
+      strides.push_back(1 + random.below(2));
+      dilations.push_back(1 + random.below(2));
+      pads.push_back(random.below(kernel.back()));
+    }
+    for (std::int64_t d = 0; d < spatial; ++d) pads.push_back(random.below(kernel[static_cast<std::size_t>(d)]));
+    Builder b;
+    const std::string x = b.input(shape);
+    if (round % 4 == 3) b.output(b.node("GlobalLpPool", {x}, {{"p", p}}));
+    else b.output(b.node("LpPool", {x}, {{"p", p}, {"kernel_shape", kernel}, {"strides", strides}, {"pads", pads}, {"dilations", dilations}, {"ceil_mode", random.below(2)}}));
+    SCOPED_TRACE("p " + std::to_string(p) + " of " + graph::to_string(shape));
+    expect_light(b, random_inputs(b.graph, random), 4 * sum_tolerance(1000), 1 + round % 2);
+    if (::testing::Test::HasFailure()) return;
+  }
+}
+
 }  // namespace
 }  // namespace kerf::engine::testing

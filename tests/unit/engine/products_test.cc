@@ -1,4 +1,4 @@
-// Products and convolutions of two values, neither of which is there before the model runs.
+// Products and convolutions whose factors aren't a layer's plain weights.
 #include <algorithm>
 
 #include "tests/unit/engine/support.h"
@@ -142,6 +142,58 @@ TEST(Bf16Product, OfAnF32LayerStaysF32) {
   int wide = 0;
   for (const StepInfo& step : ran.steps) wide += step.op == "MatMul" && !step.is_layer && step.executes_as == "f32" ? 1 : 0;
   EXPECT_EQ(wide, 2);
+}
+
+TEST(Patches, OfAnImageBecomeRowsWithoutACopy) {
+  Random random(107);
+  Builder b;
+  const std::string patches = b.node("Conv", {b.input({2, 3, 16, 16}), b.constant(random.f32({32, 3, 4, 4}))}, {{"strides", Ints{4, 4}}});
+  const std::string flat = b.node("Reshape", {patches, b.constant(Tensor::s64({3}, {2, 32, 16}))});
+  const std::string rows = b.node("Transpose", {flat}, {{"perm", Ints{0, 2, 1}}});
+  b.output(b.node("LayerNormalization", {rows, b.constant(random.f32({32}))}));
+  // And back: pixels that are counted anew stay where they are.
+  b.output(b.node("Reshape", {flat, b.constant(Tensor::s64({4}, {2, 32, 2, 8}))}));
+  const Ran ran = expect_like_reference(b.graph, random_inputs(b.graph, random), 1e-5F);
+  EXPECT_EQ(count_steps(ran, "Transpose"), 0);
+  EXPECT_LE(count_steps(ran, "reorder"), 2);  // the image on its way in, the second output on its way out
+}
+
+TEST(BatchedWeights, RunAsProductsOfTheLibraryInEveryPrecision) {
+  Random random(108);
+  for (const char* form : {"f32", "bf16", "rounded"}) {
+    SCOPED_TRACE(form);
+    Builder b;
+    const std::string x = b.input({1, 4, 9, 16});
+    std::map<std::string, Attribute> attributes;
+    if (std::string(form) == "bf16") attributes["kerf_precision"] = std::string("bf16");
+    const std::string w = std::string(form) == "rounded"
+                              ? b.integer_weights(random.bytes(DType::kS8, {4, 16, 8}, -127, 127), {0.01F}, 0)
+                              : b.constant(random.f32({4, 16, 8}));
+    b.output(b.node("Relu", {b.node("MatMul", {x, w}, attributes)}));
+    const Ran ran = expect_like_reference(b.graph, random_inputs(b.graph, random), attributes.empty() ? sum_tolerance(16) : 0.02F);
+    EXPECT_FALSE(runs_plain(ran));
+    const StepInfo* layer = layer_step(ran, "MatMul");
+    ASSERT_NE(layer, nullptr);
+    EXPECT_EQ(layer->executes_as, attributes.empty() ? "f32" : "bf16");
+  }
+}
+
+TEST(ShortTimeTransform, OfARealSignalIsAConvolution) {
+  Random random(109);
+  for (int round = 0; round < 24; ++round) {
+    const std::int64_t length = 2 + random.below(60);
+    const std::int64_t size = length + random.below(200);
+    const std::int64_t step = 1 + random.below(length);
+    Builder b;
+    std::vector<std::string> inputs{b.input({1 + random.below(3), size, 1}), b.constant(Tensor::s64({}, {step}))};
+    if (round % 2 == 0) inputs.push_back(b.constant(random.positive({length}, 0.1F, 1.0F)));
+    else inputs.insert(inputs.end(), {"", b.constant(Tensor::s64({}, {length}))});
+    b.output(b.node("STFT", inputs, {{"onesided", random.below(2)}}));
+    SCOPED_TRACE("frames of " + std::to_string(length) + " in " + std::to_string(size) + ", step " + std::to_string(step));
+    const Ran ran = expect_like_reference(b.graph, random_inputs(b.graph, random), 2 * sum_tolerance(length), 1 + round % 2);
+    EXPECT_FALSE(runs_plain(ran));
+    if (::testing::Test::HasFailure()) return;
+  }
 }
 
 }  // namespace

@@ -101,5 +101,17 @@ TEST(ReferenceOps, EinsumWithRepeatedLettersAndWithoutAnArrow) {
   EXPECT_EQ(eval("Einsum", {x, x}, {{"equation", std::string("ij,jk")}})[0].to_floats(), (std::vector<float>{7, 10, 15, 22}));
 }
 
+TEST(ReferenceOps, PReluOfIntegersMultipliesWhatIsNegative) {
+  const Tensor x = Tensor::of<std::int32_t>(DType::kS32, {4}, {-3, 0, 5, -1});
+  const Tensor slope = Tensor::of<std::int32_t>(DType::kS32, {1}, {4});
+  EXPECT_EQ(eval("PRelu", {x, slope})[0].to_integers(), (std::vector<std::int64_t>{-12, 0, 5, -4}));
+}
+
+TEST(ReferenceOps, OneBlockAlongAnAxisOfExtentOneHasAScaleForEachElement) {
+  const Tensor x = Tensor::of<std::int8_t>(DType::kS8, {1, 3}, {10, 10, 10});
+  const Tensor scales = Tensor::f32({1, 3}, {1, 2, 3});
+  EXPECT_EQ(eval("DequantizeLinear", {x, scales}, {{"axis", std::int64_t{0}}, {"block_size", std::int64_t{4}}})[0].to_floats(), (std::vector<float>{10, 20, 30}));
+}
+
 }  // namespace
 }  // namespace kerf::engine::testing

@@ -171,13 +171,17 @@ TEST(Canonical, OldSoftmaxWithOneWideAxisUsesThatAxis) {
 }
 
 TEST(Canonical, OldSoftmaxOverSeveralAxesIsFlattenedFirst) {
-  for (const char* op : {"Softmax", "LogSoftmax", "Hardmax"}) {
+  for (const char* op : {"Softmax", "LogSoftmax"}) {
     const Graph g = must_read(
         ModelBuilder(11).input("x", {-1, 10, 4}).node(op, {"x"}, {"y"}, "soft").output("y"));
     EXPECT_THAT(ops(g), ElementsAre("Flatten", op, "Reshape"));
     EXPECT_EQ(g.nodes[1].name, "soft");
     EXPECT_EQ(g.outputs[0].shape, (Shape{-1, 10, 4}));
   }
+  const Graph hard =
+      must_read(ModelBuilder(11).input("x", {-1, 10, 4}).node("Hardmax", {"x"}, {"y"}).output("y"));
+  EXPECT_THAT(ops(hard), ElementsAre("Flatten", "ArgMax", "OneHot", "Reshape"));
+  EXPECT_EQ(hard.outputs[0].shape, (Shape{-1, 10, 4}));
   const Graph two_free =
       must_read(ModelBuilder(11).input("x", {-1, -1, 4}).node("Softmax", {"x"}, {"y"}).output("y"));
   EXPECT_THAT(ops(two_free), ElementsAre("Shape", "Flatten", "Softmax", "Reshape"));

@@ -104,8 +104,11 @@ std::vector<Case> models() {
        "opset -1"},
       {"OpsetTwice", spoilt_model([](auto& m) { m.add_opset_import()->set_version(12); }),
        "imported twice"},
-      {"LocalFunction", spoilt_model([](auto& m) { m.add_functions()->set_name("f"); }),
-       "local function 'f'"},
+      {"LocalFunctionTwice", spoilt_model([](auto& m) {
+         m.add_functions()->set_name("f");
+         m.add_functions()->set_name("f");
+       }),
+       "local function 'f' stands twice"},
       {"TrainingInfo", spoilt_model([](auto& m) { m.add_training_info(); }), "training"},
       {"UnknownOp", spoilt([](auto& g) { g.mutable_node(1)->set_op_type("Wibble"); }),
        "node Wibble 'relu': op Wibble is not supported (opset 13)"},

@@ -6,6 +6,9 @@ Usage: reference_test.py CONVERT_PROGRAM
 1. The node tests that the onnx package generates: what is written must pass the ONNX checker with
    full_check, and compute in ONNX Runtime what the test expects.
 2. Models at another batch: must compute, sample by sample, what the original computes.
+3. Einsum's equations: taken apart, and equal to NumPy's.
+4. Local functions: what is written has none, and computes what ONNX Runtime makes of the original.
+5. The table of operators in docs: from the opset that ONNX brought an operator in to the last that has it.
 """
 
 import os
@@ -29,7 +32,7 @@ warnings.simplefilter("ignore")
 ort.set_default_logger_severity(4)
 
 # Ops of vision, MLP and small transformer models.
-OPS = """abs add and argmax argmin averagepool basic_conv batchnorm cast_ ceil clip concat constant
+OPS = """abs add and argmax argmin attention_ averagepool basic_conv batchnorm cast_ ceil clip concat constant
 constantofshape conv_ convinteger convtranspose cumsum depthtospace dequantizelinear div dropout_default
 dynamicquantizelinear elu equal erf exp expand flatten floor gather gelu gemm globalaveragepool
 globalmaxpool greater group_normalization hardmax hardsigmoid hardswish identity instancenorm layer_norm
@@ -37,7 +40,7 @@ leakyrelu less log logsoftmax lrn matmul matmulinteger max maxpool mean min mish
 or_ pow prelu qlinearconv qlinearmatmul quantizelinear range reciprocal reduce_ relu reshape resize
 round selu shape sigmoid sign slice softmax softplus softsign spacetodepth split sqrt squeeze sub sum
 affine_grid bitshift bitwise blackman center_crop_pad col2im dft einsum eyelike gridsample gru hamming hann if
-lstm maxunpool melweight reversesequence rnn roialign scan9 scatter simple_rnn stft swish tanh thresholdedrelu tile top_k transpose tril triu unsqueeze where xor""".split()
+lstm lpnorm l1normalization l2normalization lppool maxunpool melweight mvn reversesequence rnn roialign rotary_embedding scan9 scatter simple_rnn stft swish tanh thresholdedrelu tile top_k transpose tril triu unsqueeze where xor""".split()
 NEWEST = 24
 
 
@@ -210,10 +213,108 @@ def batch_tests(convert, folder):
     return failures
 
 
+EQUATIONS = [("ij,jk->ik", (3, 4), (4, 5)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)), ("bhqd,bhkd->bhqk", (2, 3, 4, 5), (2, 3, 6, 5)),
+             ("bqhd,bkhd->bhqk", (2, 4, 3, 5), (2, 6, 3, 5)), ("bhqk,bkhd->bqhd", (2, 3, 4, 6), (2, 6, 3, 5)),
+             ("abcd,cde->abe", (2, 3, 4, 5), (4, 5, 6)), ("abc,cde->abde", (2, 3, 4), (4, 5, 6)), ("ij,ij->", (3, 4), (3, 4)),
+             ("i,j->ij", (3,), (4,)), ("ij,j->i", (3, 4), (4,)), ("i,ij->j", (3,), (3, 4)), ("bij,bij->b", (2, 3, 4), (2, 3, 4)),
+             ("bc,bcd->bcd", (2, 3), (2, 3, 4)), ("ij->ji", (3, 4)), ("ijk->j", (3, 4, 5)), ("ij->", (3, 4)), ("ij->ij", (3, 4)),
+             ("ij,jk,kl->il", (3, 4), (4, 5), (5, 6)), ("bn,anm,bm->ba", (2, 3), (4, 3, 5), (2, 5)), ("ij,kj->", (3, 4), (5, 4)),
+             ("...ij,...jk->...ik", (2, 3, 4), (2, 4, 5)), ("...ij,jk", (2, 3, 4), (4, 5)), ("...i->...", (2, 3, 4)),
+             ("hs,bqhd,bkhd->bsqk", (3, 2), (2, 4, 3, 5), (2, 6, 3, 5)), ("i,i->", (4,), (4,)), ("ij,jk->ki", (3, 4), (4, 5))]
+
+
+def einsum_tests(convert, folder):
+    rng, failures, passed = np.random.default_rng(11), [], 0
+    for equation, *shapes in EQUATIONS:
+        arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+        expected = np.einsum(equation, *arrays)
+        names = [f"x{i}" for i in range(len(arrays))]
+        graph = helper.make_graph([helper.make_node("Einsum", names, ["y"], equation=equation)], "g",
+                                  [helper.make_tensor_value_info(n, TensorProto.FLOAT, a.shape) for n, a in zip(names, arrays)],
+                                  [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+        source, target = os.path.join(folder, "in.onnx"), os.path.join(folder, "out.onnx")
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), source)
+        answer = convert(source, target)
+        if answer != "ok":
+            failures.append(f"{equation}: {answer}")
+            continue
+        if any(node.op_type == "Einsum" for node in onnx.load(target).graph.node):
+            failures.append(f"{equation}: stays an Einsum")
+        got = session(target).run(None, dict(zip(names, arrays)))[0]
+        if got.shape != expected.shape or not np.allclose(got, expected, rtol=1e-4, atol=1e-5):
+            failures.append(f"{equation}: values differ")
+        else:
+            passed += 1
+    print(f"equations: {passed} equal, {len(failures)} failed")
+    return failures
+
+
+FUNCTIONS = """<ir_version: 9, opset_import: ["" : 17, "local" : 1]>
+g (float[2, 6] x) => (float[2, 6] z) {
+    y = local.Block <slope = 0.3> (x)
+    w = local.Block (y)
+    z = local.Gate (w, x)
+}
+<domain: "local", opset_import: ["" : 17, "local" : 1]>
+Block <slope: float = 0.05> (a) => (b) {
+    t = LeakyRelu <alpha: float = @slope> (a)
+    u = local.Gate (t, a)
+    b = Add (u, a)
+}
+<domain: "local", opset_import: ["" : 17]>
+Gate (a, c) => (b) {
+    s = Sigmoid (c)
+    b = Mul (a, s)
+}
+"""
+
+
+def function_tests(convert, folder):
+    source, target = os.path.join(folder, "in.onnx"), os.path.join(folder, "out.onnx")
+    onnx.save(onnx.parser.parse_model(FUNCTIONS), source)
+    answer = convert(source, target)
+    if answer != "ok":
+        return [f"functions: {answer}"]
+    written = onnx.load(target)
+    onnx.checker.check_model(written, full_check=True)
+    x = np.random.default_rng(12).standard_normal((2, 6)).astype(np.float32)
+    expected, got = session(source).run(None, {"x": x})[0], session(target).run(None, {"x": x})[0]
+    failures = [] if np.allclose(got, expected, rtol=1e-5, atol=1e-6) else ["functions: values differ"]
+    if written.functions or len(written.graph.node) != 10:
+        failures.append(f"functions: {len(written.graph.node)} nodes are written")
+    print(f"functions: {1 - len(failures)} equal, {len(failures)} failed")
+    return failures
+
+
+def table_tests():
+    """Rows "| `Op` | from – to |" of docs/operators.md against the history of ONNX's schemas."""
+    table = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../docs/operators.md")
+    history, gone = {}, {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.domain:
+            continue
+        history.setdefault(schema.name, []).append(schema.since_version)
+        if schema.deprecated:
+            gone.setdefault(schema.name, []).append(schema.since_version)
+    failures, rows = [], 0
+    for op, low, high in re.findall(r"^\| `(\w+)` \| (\d+) – (\d+) \|", open(table, encoding="utf-8").read(), re.M):
+        rows += 1
+        first = max(7, min(history[op]))
+        # A version that was withdrawn and came back (GroupNormalization) doesn't end the row.
+        last = NEWEST if max(history[op]) not in gone.get(op, []) else max(history[op]) - 1
+        if (int(low), int(high)) != (first, last):
+            failures.append(f"docs/operators.md: {op} {low} – {high}, expected {first} – {last}")
+    if rows < 150:
+        failures.append(f"docs/operators.md: only {rows} rows were found")
+    print(f"table: {rows} rows, {len(failures)} failed")
+    return failures
+
+
 def main():
     convert = Converter(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
-        failures = batch_tests(convert, folder) + node_tests(convert, folder)
+        failures = (table_tests() + batch_tests(convert, folder) + einsum_tests(convert, folder)
+                    + function_tests(convert, folder) + node_tests(convert, folder))
     for failure in failures:
         print("FAILED", failure)
     return 1 if failures else 0

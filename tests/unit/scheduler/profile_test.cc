@@ -236,7 +236,7 @@ TEST_F(ProfileTest, AStudyThatWasBegunWithoutAProfileGoesOnWithoutOne) {
   EXPECT_EQ(store_->trials(id, 0, 100)->size(), 30U);
 }
 
-TEST_F(ProfileTest, LooksFromThePastHaveALimitOfTime) {
+TEST_F(ProfileTest, LooksHaveALimitOfTime) {
   (void)submit(20);
   join();
   (void)work();

@@ -115,6 +115,26 @@ TEST_F(StudyMachineTest, WhereTheTimeIsSpentLooksAreNotWaitedFor) {
   EXPECT_EQ(end.reason, "budget.seconds");
 }
 
+TEST_F(StudyMachineTest, ASamplerThatExpectsTooLittleEndsAStudyThatAskedForIt) {
+  for (const double gain : {0.0, 0.001}) {
+    Budget budget{100, 0, 0};
+    budget.gain = gain;
+    StudyMachine machine(budget, false);
+    bring_to_search(machine);
+    ASSERT_EQ(machine.next({0, true}).kind, Kind::kAsk);
+    machine.trial_queued(1);
+    machine.asked(false, std::nullopt, true);
+    run_trial(machine, 1);
+    const Step step = machine.next({0, true});
+    if (gain > 0) {
+      EXPECT_EQ(step.kind, Kind::kComplete);
+      EXPECT_EQ(step.reason, "budget.gain");
+    } else {
+      EXPECT_EQ(step.kind, Kind::kAsk) << "nobody asked for it";
+    }
+  }
+}
+
 TEST_F(StudyMachineTest, AsksForIdleWorkersAndOneAhead) {
   StudyMachine machine({100, 0, 0}, false);
   bring_to_search(machine);

@@ -19,39 +19,6 @@ namespace {
 
 bool is_byte(DType dtype) { return dtype == DType::kU8 || dtype == DType::kS8; }
 
-/// Weights as s8, and what is then left of their zero points.
-struct SignedWeights {
-  Tensor integers;
-  std::vector<std::int32_t> zeros;  ///< One a channel.
-  std::vector<std::int32_t> sums;   ///< Of a channel's integers.
-  bool has_zero = false;
-};
-
-SignedWeights signed_weights(const Tensor& given, std::vector<std::int64_t> zeros) {
-  const auto channels = static_cast<std::size_t>(given.dim(0));
-  if (zeros.size() == 1) zeros.assign(channels, zeros[0]);
-  const std::vector<std::int64_t> all = given.to_integers();
-  const std::size_t each = all.size() / channels;
-  SignedWeights out;
-  out.integers = Tensor(DType::kS8, given.shape());
-  const auto to = out.integers.mutable_as<std::int8_t>();
-  for (std::size_t c = 0; c < channels; ++c) {
-    const auto [low, high] = std::minmax_element(all.begin() + static_cast<std::ptrdiff_t>(c * each), all.begin() + static_cast<std::ptrdiff_t>((c + 1) * each));
-    // Less their zero point where they fit s8 so; else as they are, u8 moved by 128.
-    const bool fits = *low - zeros[c] >= -128 && *high - zeros[c] <= 127;
-    const std::int64_t shift = fits ? zeros[c] : given.dtype() == DType::kU8 ? 128 : 0;
-    out.zeros.push_back(static_cast<std::int32_t>(zeros[c] - shift));
-    out.has_zero = out.has_zero || out.zeros.back() != 0;
-    std::int64_t sum = 0;
-    for (std::size_t i = c * each; i < (c + 1) * each; ++i) {
-      to[i] = static_cast<std::int8_t>(all[i] - shift);
-      sum += all[i] - shift;
-    }
-    out.sums.push_back(static_cast<std::int32_t>(sum));
-  }
-  return out;
-}
-
 struct Geometry {
   Window window;
   Shape source, target;  ///< Dims, batch first.
@@ -127,7 +94,7 @@ Result<bool> lower_integer_convolution(Values& values, const Node& node) {
   }
   Geometry g;
   KERF_ASSIGN(g.window, conv_window(node, info.shape, constant->shape()));
-  const SignedWeights weights = signed_weights(*constant, given);
+  const SignedWeights weights = signed_weights(*constant, given, 0);
   g.source = info.shape;
   g.target = values.info(node.outputs[0]).shape;
   g.before = g.window.pads_begin;
@@ -158,29 +125,7 @@ Result<bool> lower_integer_convolution(Values& values, const Node& node) {
   Rep out;
   out.numeric.dtype = DType::kS32;
   out.layout = Layout::kChannelsLast;
-  out.slot = *sums;
-  if (zero.slot >= 0 || is_signed || windows) {
-    const std::int64_t channels = g.target[1];
-    const ZeroPoints how{*graph::element_count(g.target) / channels, channels, groups, constant->elements() / channels, values.threads()};
-    const SlotId w_sums = values.constant_slot(Tensor::of(DType::kS32, {channels}, weights.sums));
-    const SlotId w_zeros = values.constant_slot(Tensor::of(DType::kS32, {channels}, weights.zeros));
-    const std::int32_t shift = is_signed ? 128 : 0;
-    const SlotId y = values.new_slot(DType::kS32, g.target, Layout::kChannelsLast);
-    std::vector<SlotId> reads{*sums, w_sums, w_zeros};
-    if (windows) reads.push_back(*windows);
-    if (zero.slot >= 0) reads.push_back(zero.slot);
-    const std::int64_t bytes = values.plan().slots[static_cast<std::size_t>(y)].bytes;
-    auto step = make_call("kerf:zero_points", reads, {y},
-                          [=, x_zero = zero.slot, from = *sums, x_sums = windows.value_or(-1)](Pointers p, std::byte*) {
-                            if (p[from] != p[y]) std::copy_n(p[from], bytes, p[y]);
-                            correct_sums(how, at<const std::int32_t>(p, w_sums), at<const std::int32_t>(p, w_zeros),
-                                         x_sums < 0 ? nullptr : at<const std::int32_t>(p, x_sums),
-                                         (x_zero < 0 ? 0 : *at<const std::int32_t>(p, x_zero)) + shift, at<std::int32_t>(p, y));
-                          });
-    step->in_place = *sums;
-    values.emit(std::move(step), node.name, "zero points", "s32");
-    out.slot = y;
-  }
+  out.slot = emit_zero_points(values, node, {*sums, windows.value_or(-1), zero.slot, is_signed}, weights, groups, g.target, Layout::kChannelsLast);
   values.set(node.outputs[0], out);
   return true;
 }

@@ -33,6 +33,8 @@ struct ProductTypes {
 [[nodiscard]] Result<bool> lower_open_convolution(Values& values, const graph::Node& node);
 /// MaxPool, AveragePool, GlobalMaxPool. False for a form that no primitive has.
 [[nodiscard]] Result<bool> lower_pool(Values& values, const graph::Node& node);
+/// LpPool and GlobalLpPool.
+[[nodiscard]] Result<bool> lower_lp_pool(Values& values, const graph::Node& node);
 /// Softmax and LogSoftmax to f32, bf16 or bytes. False where no primitive does it.
 [[nodiscard]] Result<bool> lower_softmax(Values& values, const graph::Node& node, const Numeric& wanted);
 

@@ -63,8 +63,8 @@ Result<bool> lower_light(Values& values, const Node& node) {
   for (const std::string& input : node.inputs) {
     if (!input.empty() && !values.known(input)) return false;
   }
-  for (const auto lower : {lower_normalization, lower_reduction, lower_logic, lower_cast, lower_gather, lower_scatter,
-                           lower_ordering, lower_resize, lower_integer_products, lower_rearranging, lower_recurrent}) {
+  for (const auto lower : {lower_normalization, lower_reduction, lower_logic, lower_cast, lower_quantization, lower_gather, lower_scatter,
+                           lower_ordering, lower_resize, lower_integer_products, lower_rearranging, lower_spectral, lower_recurrent}) {
     KERF_ASSIGN(const bool lowered, lower(values, node));
     if (lowered) return true;
   }

@@ -14,12 +14,14 @@ namespace kerf::engine {
 [[nodiscard]] Result<bool> lower_reduction(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_logic(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_cast(Values& values, const graph::Node& node);
+[[nodiscard]] Result<bool> lower_quantization(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_gather(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_scatter(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_ordering(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_resize(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_integer_products(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_rearranging(Values& values, const graph::Node& node);
+[[nodiscard]] Result<bool> lower_spectral(Values& values, const graph::Node& node);
 [[nodiscard]] Result<bool> lower_recurrent(Values& values, const graph::Node& node);
 
 /// The value in the graph's own type (f32 where it is a number of whatever format), row-major.

@@ -1,4 +1,4 @@
-// Comparisons, logic, Where, and arithmetic of integers.
+// Comparisons, logic, Where, and arithmetic and functions of integers.
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/broadcast.h"
 #include "workers/engine/kernels/logic.h"
@@ -145,12 +145,77 @@ Result<bool> clip(Values& values, const Node& node) {
   return true;
 }
 
+/// Functions of one integer, and PRelu, by runs over pairs.
+Result<bool> integer_function(Values& values, const Node& node) {
+  enum class Kind : std::uint8_t { kRelu, kNegate, kAbsolute, kSign, kNot, kPRelu };
+  static const std::map<std::string, Kind, std::less<>> kinds{{"Relu", Kind::kRelu}, {"Neg", Kind::kNegate},     {"Abs", Kind::kAbsolute},
+                                                              {"Sign", Kind::kSign}, {"BitwiseNot", Kind::kNot}, {"PRelu", Kind::kPRelu}};
+  const auto found = kinds.find(node.op);
+  if (found == kinds.end() || !has_full_inputs(values, node)) return false;
+  const graph::ValueInfo info = values.info(node.inputs[0]);
+  const auto type = element_type(info.dtype);
+  if (!type || info.dtype == DType::kF32 || info.dtype == DType::kBool || info.shape.size() > 16) return false;
+  const Kind kind = found->second;
+  const bool pairs = kind == Kind::kPRelu;
+  if (pairs && (node.inputs.size() != 2 || values.info(node.inputs[1]).dtype != info.dtype)) return false;
+  KERF_ASSIGN(const Rep x, plain_input(values, node.inputs[0]));
+  KERF_ASSIGN(const Rep slope, plain_input(values, node.inputs[pairs ? 1 : 0]));
+  const Broadcast<2> walk(info.shape, {info.shape, values.dims(slope)}, values.threads());
+  const SlotId y = make_output(values, node);
+  const auto size = static_cast<std::int64_t>(graph::element_size(info.dtype));
+  const PairRun run = pair_run(*type);
+  std::vector<SlotId> reads{x.slot};
+  if (pairs) reads.push_back(slope.slot);
+  values.emit(make_call("kerf:pairs", std::move(reads), {y},
+                        [=, from = x.slot, with = slope.slot](Pointers p, std::byte*) {
+                          // 0, 1 and -1 of every type are their first bytes.
+                          alignas(8) static constexpr unsigned char kZero[8] = {};
+                          alignas(8) static constexpr unsigned char kOne[8] = {1};
+                          alignas(8) static constexpr unsigned char kMinusOne[8] = {255, 255, 255, 255, 255, 255, 255, 255};
+                          walk.each_run([&](std::int64_t out, const auto& in, std::int64_t n) {
+                            const std::byte* a = p[from] + in[0] * size;
+                            std::byte* to = p[y] + out * size;
+                            switch (kind) {
+                              case Kind::kRelu: run(PairOp::kMaximum, a, 1, kZero, 0, to, n); break;
+                              case Kind::kNegate: run(PairOp::kSubtract, kZero, 0, a, 1, to, n); break;
+                              case Kind::kNot: run(PairOp::kBitXor, a, 1, kMinusOne, 0, to, n); break;
+                              case Kind::kAbsolute:
+                                run(PairOp::kSubtract, kZero, 0, a, 1, to, n);
+                                run(PairOp::kMaximum, a, 1, to, 1, to, n);
+                                break;
+                              case Kind::kSign:
+                                run(PairOp::kMinimum, a, 1, kOne, 0, to, n);
+                                if (*type != ElementType::kU8) run(PairOp::kMaximum, to, 1, kMinusOne, 0, to, n);
+                                break;
+                              case Kind::kPRelu: {
+                                // The negative part times its slope, and the rest.
+                                constexpr std::int64_t kBlock = 512;
+                                alignas(64) std::byte part[kBlock * sizeof(std::int64_t)];
+                                const std::int64_t step = walk.run_strides()[1];
+                                for (std::int64_t i = 0; i < n; i += kBlock) {
+                                  const std::int64_t count = std::min(kBlock, n - i);
+                                  run(PairOp::kMinimum, a + i * size, 1, kZero, 0, part, count);
+                                  run(PairOp::kMultiply, part, 1, p[with] + (in[1] + i * step) * size, step, part, count);
+                                  run(PairOp::kMaximum, a + i * size, 1, kZero, 0, to + i * size, count);
+                                  run(PairOp::kAdd, to + i * size, 1, part, 1, to + i * size, count);
+                                }
+                                break;
+                              }
+                            }
+                          });
+                        }),
+              node.name, node.op, std::string(graph::to_string(info.dtype)));
+  return true;
+}
+
 }  // namespace
 
 Result<bool> lower_logic(Values& values, const Node& node) {
   if (node.op == "Clip") return clip(values, node);
   if (node.op == "Where") return where(values, node);
   if (node.op == "Not" || node.op == "IsNaN" || node.op == "IsInf") return unary(values, node);
+  KERF_ASSIGN(const bool lowered, integer_function(values, node));
+  if (lowered) return true;
   return pair(values, node);
 }
 

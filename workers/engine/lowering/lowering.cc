@@ -125,8 +125,16 @@ class Lowering {
       }
     } else {
       bool lowered = false;
-      if (anchor.op == "Gemm") {
-        KERF_ASSIGN(lowered, lower_gemm(values_, anchor));
+      if (anchor.op == "Gemm" || anchor.op == "MatMul") {
+        // Weights that only layers read aren't a value until one can't use them as integers.
+        if (!values_.known(anchor.inputs[1])) {
+          KERF_ASSIGN(const LayerWeights weights, layer_weights(graph_, anchor));
+          Rep given;
+          given.slot = values_.constant_slot(weights.real);
+          values_.set(anchor.inputs[1], given);
+        }
+        const bool bf16 = anchor.text("kerf_precision", "") == "bf16";
+        KERF_ASSIGN(lowered, anchor.op == "Gemm" ? lower_gemm(values_, anchor) : lower_matmul(values_, anchor, {bf16, Numeric{}}));
       } else if (anchor.op == "Conv" || anchor.op == "ConvTranspose") {
         KERF_ASSIGN(lowered, lower_open_convolution(values_, anchor));
       }
@@ -193,12 +201,14 @@ class Lowering {
         values_.set(node.outputs[0], rep);
         return {};
       }
-      return lower_reference(i);
+      return lower_light_or_plain(i);
     }
     if (op == "DynamicQuantizeLinear") return lower_dynamic_quantize(i);
     bool lowered = false;
     if (op == "MaxPool" || op == "AveragePool" || op == "GlobalMaxPool") {
       KERF_ASSIGN(lowered, lower_pool(values_, node));
+    } else if (op == "LpPool" || op == "GlobalLpPool") {
+      KERF_ASSIGN(lowered, lower_lp_pool(values_, node));
     } else if (op == "GlobalAveragePool" || op == "ReduceMean") {
       KERF_ASSIGN(lowered, lower_mean(i));
     } else if (op == "Softmax" || op == "LogSoftmax") {
@@ -265,7 +275,7 @@ class Lowering {
       std::vector<Tensor> inputs;
       for (const std::string& input : node.inputs) {
         const Tensor* tensor = graph_.constant(input);
-        if (!input.empty() && tensor == nullptr) return lower_reference(i);
+        if (!input.empty() && tensor == nullptr) return lower_light_or_plain(i);
         inputs.push_back(tensor != nullptr ? *tensor : Tensor());
       }
       KERF_ASSIGN(const std::vector<Tensor> results, evaluate(node, inputs));
@@ -282,9 +292,9 @@ class Lowering {
       }
     }
     const auto numeric = tensor_numeric(graph_, node);
-    if (!numeric) return lower_reference(i);
+    if (!numeric) return lower_light_or_plain(i);
     KERF_ASSIGN(const Rep first, values_.first(node.inputs[0]));
-    if (first.numeric.dtype != numeric->dtype) return lower_reference(i);
+    if (first.numeric.dtype != numeric->dtype) return lower_light_or_plain(i);
     const std::vector<Rep> reps = values_.all(node.inputs[0]);
     for (Rep rep : reps) {
       rep.numeric = *numeric;
@@ -436,6 +446,12 @@ class Lowering {
     KERF_ASSIGN(const Rep rep, emit_pointwise(values_, pending, numeric, node.name, node.op));
     values_.set(node.outputs[0], rep);
     return true;
+  }
+
+  Result<void> lower_light_or_plain(std::size_t i) {
+    KERF_ASSIGN(const bool lowered, lower_light(values_, graph_.nodes[i]));
+    if (lowered) return {};
+    return lower_reference(i);
   }
 
   Result<void> lower_reference(std::size_t i) {

@@ -93,6 +93,7 @@ Result<bool> integer_product(Values& values, const Node& node, const Factors& f,
       step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_DST, f32_vector({wanted.scale}));
       if (wanted.zero != 0) step->add_fixed(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_DST, s32_scalar(wanted.zero));
     }
+    step->info.is_layer = graph::is_layer(values.graph(), node);
     values.emit(std::move(step), node.name, node.op, "s8");
     values.set(node.outputs[0], out);
     return true;
@@ -121,6 +122,7 @@ Result<bool> float_product(Values& values, const Node& node, const Factors& f, D
     step->add(DNNL_ARG_SRC, source, a.slot, false);
     step->add(DNNL_ARG_WEIGHTS, weights, b.slot, false);
     step->add(DNNL_ARG_DST, target, out.slot, true);
+    step->info.is_layer = graph::is_layer(values.graph(), node);
     values.emit(std::move(step), node.name, node.op, std::string(graph::to_string(type)));
     values.set(node.outputs[0], out);
     return true;

@@ -92,9 +92,9 @@ T apply_arithmetic(const std::string& op, T a, T b, bool fmod) {
   if (op == "Mul") return static_cast<T>(a * b);
   if (op == "Max") return std::max(a, b);
   if (op == "Min") return std::min(a, b);
+  if (op == "PRelu") return a < T{} ? static_cast<T>(a * b) : a;
   if constexpr (std::is_floating_point_v<T>) {
     if (op == "Div") return a / b;
-    if (op == "PRelu") return a < T{} ? a * b : a;
     const T r = std::fmod(a, b);  // Mod
     return fmod || r == T{} || (r < T{}) == (b < T{}) ? r : r + b;
   } else {

@@ -28,11 +28,12 @@ Range range_of(DType dtype) {
 /// How scales are laid over the elements: one for all, one a slice of an axis, or one a block of
 /// `block` elements along it.
 struct Spread {
-  std::size_t inner = 1, count = 1, block = 1, extent = 1;
+  std::size_t inner = 1, count = 1;
+  std::size_t block = 0, extent = 1;  ///< Where scales stand for blocks.
 
   /// Index of the scale of the element at an offset.
   [[nodiscard]] std::size_t at(std::size_t offset) const {
-    if (extent == 1) return offset / inner % count;
+    if (block == 0) return offset / inner % count;
     const std::size_t outer = offset / inner / extent;
     const std::size_t place = offset / inner % extent / block;
     return (outer * count + place) * inner + offset % inner;
@@ -57,7 +58,7 @@ Result<Spread> spread_of(const Node& node, const Tensor& x, const Tensor& scale)
                          graph::to_string(x.shape()));
   }
   return Spread{static_cast<std::size_t>(row_major_strides(x.shape())[static_cast<std::size_t>(axis)]),
-                static_cast<std::size_t>(scale.elements()), 1, 1};
+                static_cast<std::size_t>(scale.elements()), 0, 1};
 }
 
 Result<std::vector<std::int64_t>> zero_points(const Node& node, Inputs inputs) {

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/model_info.h"
+#include "core/result.h"
+#include "workers/compress/model.h"
+#include "workers/measure/host_lock.h"
+#include "workers/measure/measure.h"
+
+namespace kerf::measure {
+
+struct ChannelScan {
+  int threads = 1;
+  std::int64_t batch = 1;
+  double seconds = 1.0;  ///< No group is begun later.
+  WaitLimits wait;       ///< For the host lock.
+};
+
+/// What the f32 layers that lose channels with a group take on this machine, by the channels that stay:
+/// vectors are filled in blocks, so that time goes down in steps (60 channels take as long as 64, 48
+/// less than 44).
+///
+/// Counts:   all channels, multiples of 16 (of 8 and of 4 where there are 64 and 32 or fewer), and
+///           three quarters and half; from a quarter on.
+/// Method:   each layer that removing channels changes runs alone, on random numbers, with the shapes
+///           that it would have; shapes that occur again are timed once. Median of some runs with the
+///           machine alone.
+/// Result:   by group name, {channels, us}, most channels first. Groups of several blocks (sums over
+///           concatenations), and those that there is no time for, are left out.
+/// Errors:   those of the host lock; cancelled.
+[[nodiscard]] Result<std::map<std::string, std::vector<ChannelCost>>> scan_channels(
+    const compress::PreparedModel& model, const ChannelScan& scan, HostLock* lock,
+    const Progress& progress);
+
+}  // namespace kerf::measure
