@@ -63,6 +63,10 @@ Json Measurement::to_json() const {
   }
   if (!phase_ms.empty()) out["phase_ms"] = phase_ms;
   if (!warnings.empty()) out["warnings"] = warnings;
+  if (!pruned.empty()) {
+    out["pruned"] = true;
+    out["reason"] = pruned;
+  }
   return out;
 }
 
@@ -86,6 +90,7 @@ Result<Measurement> Measurement::parse(const Json& document) {
     }
     out.phase_ms = document.value("phase_ms", std::map<std::string, double>{});
     out.warnings = document.value("warnings", std::vector<std::string>{});
+    if (document.value("pruned", false)) out.pruned = document.value("reason", "stopped");
     return out;
   } catch (const Json::exception& e) {
     return invalid_argument(std::string("measurement: ") + e.what());

@@ -31,7 +31,6 @@ Result<void> check_result(const WorkOutcome& outcome) {
     }
     case WorkKind::kTrial:
     case WorkKind::kVerify: {
-      if (outcome.result.contains("pruned")) return {};
       const auto measurement = Measurement::parse(outcome.result);
       if (!measurement.has_value()) return wrong(measurement.error().message);
       return {};
@@ -312,8 +311,15 @@ void Core::baseline_ended(Study& study, const Trial& trial) {
                              "hardware; expected objectives and constraints that can"});
     return;
   }
+  // Fixed when the study was made: a later version's rule doesn't move it.
   study.reference = *reference;
+  const auto fixed = store_.document(id, "reference");
+  if (fixed.has_value() && *fixed && (*fixed)->contains("point")) {
+    const auto point = (**fixed)["point"].get<std::vector<double>>();
+    if (point.size() == reference->size()) study.reference = point;
+  }
   study.front.emplace(search::directions_of(study.definition), study.reference);
+  study.racing.emplace(study.definition, trial.measurement);
   study.measured_on = search::hardware_id(trial);
   if (const auto measured = Measurement::parse(trial.measurement); measured.has_value()) {
     study.hardware = measured->hardware;
@@ -544,6 +550,9 @@ Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
     case WorkKind::kTrial:
       payload["metrics"] =
           grant.key.number == 0 ? std::vector<std::string>{} : trial_metrics(definition);
+      if (study != nullptr && study->racing && study->front && grant.key.number != 0) {
+        if (const auto terms = study->racing->terms(study->front->trials())) payload["racing"] = terms->to_json();
+      }
       break;
     case WorkKind::kVerify:
       payload["metrics"] = verify_metrics();

@@ -228,6 +228,9 @@ struct Executive::Impl {
     request.batch = settings.value("batch", std::int64_t{1});
     request.metrics = work.payload.value("metrics", std::set<std::string>{});
     request.seed = work.payload.value("seed", std::uint64_t{1});
+    if (const Json racing = work.payload.value("racing", Json()); racing.is_object()) {
+      KERF_ASSIGN(request.racing, RacingTerms::parse(racing));
+    }
     request.wait.waiting = [this](double) { tell("wait_lock", 0); };
     std::optional<measure::Baseline>& baseline = verify ? loaded->test_baseline : loaded->baseline;
     if (!baseline) baseline.emplace(loaded->prepared.graph);
