@@ -166,7 +166,9 @@ TEST(NativeSampler, LearnsFromWhatPrunedTrialsShowed) {
       }
       EXPECT_TRUE((*sampler)->tell(told).has_value());
     }
-    if (how != Told::kWhole) EXPECT_GT(pruned, 0);
+    if (how != Told::kWhole) {
+      EXPECT_GT(pruned, 0);
+    }
     return hypervolume(feasible_points, problem.directions, std::vector{bound, table.reference()[1]});
   };
   const double whole = run(Told::kWhole);
