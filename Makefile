@@ -5,7 +5,7 @@ PRESET ?= release
 BUILD := build/$(PRESET)
 export CCACHE_DIR ?= $(CURDIR)/build/ccache
 
-.PHONY: help demo test build bench bench-engine bench-search bench-search-real lint asan tsan fuzz serve deps test-deps examples clean
+.PHONY: help demo test build bench bench-engine bench-search bench-search-real bench-techniques lint asan tsan fuzz serve deps test-deps examples clean
 
 help:
 	@echo "make demo    run the example study for real: a Pareto front of a small network, in minutes"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench-engine   kerf beside ONNX Runtime and OpenVINO on the same files"
 	@echo "make bench-search   what the native sampler gains in 20 trials beside Optuna's in 200"
 	@echo "make bench-search-real   the same on real networks, measured on this machine"
+	@echo "make bench-techniques   every technique on the examples: accuracy, storage, latency (docs/techniques.md)"
 	@echo "make bench | lint | asan | tsan | fuzz"
 
 deps:
@@ -54,6 +55,11 @@ bench-engine: deps examples
 	@tools/setup.sh bench
 	@$(call configure_and_build,release,-DKERF_BUILD_BENCH=ON,--target kerf bench_engine_kerf bench_engine_openvino)
 	@build/venv-bench/bin/python bench/engine/compare.py build/release $(BENCH_FLAGS)
+
+# Hours on one core; known rows are kept (build/techniques.json), so that it goes on where it was.
+bench-techniques: test-deps examples
+	@$(call configure_and_build,release,,--target kerf)
+	@build/venv-test/bin/python bench/techniques.py build/release -o docs/techniques.md $(BENCH_FLAGS)
 
 bench-search: deps
 	@$(call configure_and_build,release,-DKERF_BUILD_BENCH=ON,--target bench_search_gain)

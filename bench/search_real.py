@@ -2,12 +2,13 @@
 
 usage: search_real.py BUILD_DIR [--models a,b] [--seeds N] [--trials 20] [--optuna-trials 200]
                       [--samplers optuna-tpe,optuna-nsga2] [--objectives accuracy,latency_p50_us,storage_bytes]
-                      [--samples 1000] [--workers 2] [--drop 0.05] [--space precision|channels] [--json OUT]
+                      [--samples 1000] [--judge evaluation|test] [--workers 2] [--drop 0.05] [--space precision|channels] [--json OUT]
 
 Every run is a `kerf run` of its own in an empty directory: same model, data, space, constraint, seed;
 all start from the uniform candidates. Their fronts are then measured again in one session, one plan
 of each run after the other, latency as the ratio to the f32 baseline that is timed beside it, so that
-neither the hour nor a lucky measurement decides. A gain is the hypervolume of those over that of the
+neither the hour nor a lucky measurement decides (nor, with `--judge test`, a lucky evaluation set: of
+200 accuracies the best are lucky ones). A gain is the hypervolume of those over that of the
 baseline and the uniform candidates alone. The reference point is the study's: the baseline's accuracy
 less the constraint, 1.1 × the baseline's value of what is minimised.
 
@@ -81,6 +82,7 @@ class Bench:
 
     def study(self, model):
         path, data, preprocess = MODELS[model]
+        self.judge = self.part(data / f"{self.arguments.judge}.npz", self.arguments.judge)
         layer = {"weight_bits": [4, 8, 16, 32], "activation_bits": [8, 32]}
         if self.arguments.space == "channels":
             layer["prune"] = {"structure": "channel", "ratios": [0, 0.25, 0.5]}
@@ -108,7 +110,7 @@ class Bench:
     def measure(self, study, plan):
         file = self.folder / "plan.json"
         file.write_text(json.dumps(plan))
-        return self.run("eval", study["model"], "--plan", file, "--data", study["data"]["evaluation"],
+        return self.run("eval", study["model"], "--plan", file, "--data", self.judge,
                         "--calibration", study["data"]["calibration"], "--preprocess", self.preprocess, "--json")
 
     def again(self, study, runs):
@@ -196,6 +198,7 @@ def main():
     parser.add_argument("--samplers", default="optuna-tpe,optuna-nsga2")
     parser.add_argument("--objectives", default="accuracy,latency_p50_us,storage_bytes")
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--judge", choices=["evaluation", "test"], default="evaluation")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--drop", type=float, default=0.05)
     parser.add_argument("--space", choices=["precision", "channels"], default="precision")

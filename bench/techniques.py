@@ -1,16 +1,23 @@
-"""Every compression technique on the examples: accuracy, storage and latency, as a table in Markdown.
+"""Every compression technique on the examples: accuracy, storage and latency, as tables in docs/techniques.md.
 
-usage: techniques.py BUILD_DIR [--models a,b] [--rows pattern] [-o docs/techniques.tables.md] [--json OUT]
+usage: techniques.py BUILD_DIR [--stages accuracy,onnxruntime,latency,tables] [--models a,b] [--rows PATTERN]
+                     [--results build/techniques.json] [--again] [-o docs/techniques.md]
 
-Each row is a plan, built and measured by `kerf eval` on the evaluation split and, where there is a
-test split, on that too: the accuracy of a row is the mean over the splits' samples. Calibration and
-recovery see the calibration split only. The second table of a model sets our 8-bit rows beside
-ONNX Runtime's own static quantization of the same model, with the same calibration samples, its
-accuracy taken in ONNX Runtime on the same samples.
+Each row is a plan. Its accuracy is `kerf eval`'s on the samples of the evaluation and the test split
+together (calibration and recovery see the calibration split only), its storage the packed file's size.
+Latency is taken apart from that, paired with the f32 model's, for the same plan without recovery and
+rounding to the nearest: these change values, not shapes or kernels. The second table of a model sets our
+8-bit rows beside ONNX Runtime's own static quantization of the same model, sample by sample: same
+calibration samples, its accuracy taken in ONNX Runtime.
+
+What was measured is kept in --results, row by row; a row whose plan is there already isn't measured again
+(--again does). The tables replace what stands between the markers of the output file.
 """
 import argparse
 import fnmatch
+import hashlib
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -25,16 +32,22 @@ MODELS = {
     "digits/mlp": (ROOT / "examples/digits/mlp/model.onnx", ROOT / "examples/digits/mlp", None),
     "shapes/resnet8": (ROOT / "examples/shapes/resnet8/model.onnx", ROOT / "examples/shapes",
                        ROOT / "examples/shapes/resnet8/preprocess.json"),
-    "cifar_resnet20": (SHARED / "cifar_resnet20/model.onnx", SHARED / "cifar_resnet20", CIFAR),
     "mnist_cnn": (SHARED / "mnist_cnn/model.onnx", SHARED / "mnist_cnn", None),
+    "cifar_resnet20": (SHARED / "cifar_resnet20/model.onnx", SHARED / "cifar_resnet20", CIFAR),
 }
-DISTILL = {"seconds": 120}
+# Epochs end the training, not time: the same rows on a busy machine.
+DISTILL = {"seconds": 3000}
+LONG = {"seconds": 3000, "epochs": 30}
+BEGIN, END = "<!-- made by `make bench-techniques`: begin -->", "<!-- end -->"
 
 
 def everywhere(**keys):
     recovery = keys.pop("recovery", None)
-    more = {k: keys.pop(k) for k in ("range", "equalize", "distill") if k in keys}
-    plan = {"layers": {"*": keys}}
+    more = {k: keys.pop(k) for k in ("range", "weight_range", "equalize", "distill") if k in keys}
+    layers = keys.pop("layers", {})
+    plan = {"layers": {"*": keys, **layers}}
+    if recovery == "distill" or isinstance(recovery, list) and "distill" in recovery:
+        more.setdefault("distill", DISTILL)
     if recovery or more:
         plan["global"] = dict(more, **({"recovery": recovery} if recovery else {}))
     return plan
@@ -51,233 +64,376 @@ def integers(bits, **keys):
     return everywhere(weight_bits=bits, activation_bits=8, **keys)
 
 
+def weights(bits, **keys):
+    return everywhere(weight_bits=bits, activation_bits=32, **keys)
+
+
 # Name → plan. A plan that a model can't do is a row that says why.
 ROWS = {
     "f32": {},
-    "bf16": everywhere(weight_bits=16, activation_bits=16),
+    "bf16": everywhere(weight_bits=16),
     "8-bit, min–max": integers(8, range="minmax"),
+    "8-bit, moving average": integers(8, range="moving_average"),
     "8-bit, percentile": integers(8, range="percentile"),
     "8-bit, entropy": integers(8, range="entropy"),
     "8-bit, MSE": integers(8, range="mse"),
     "8-bit, MSE, bias correction": integers(8, range="mse", recovery="bias_correction"),
-    "8-bit, equalized": integers(8, range="mse", equalize=True),
-    "8-bit, one scale a tensor": integers(8, range="mse", granularity="tensor"),
+    "8-bit, MSE, equalized": integers(8, range="mse", equalize=True),
+    "8-bit, MSE, one scale a tensor": integers(8, range="mse", granularity="tensor"),
+    "8-bit, MSE, asymmetric activations": integers(8, range="mse", symmetric=False),
     "8-bit, dynamic activations": integers(8, activation_range="dynamic"),
-    "8-bit weights only": everywhere(weight_bits=8, activation_bits=32),
+    "8-bit weights only": weights(8),
     "6-bit": integers(6, range="mse"),
     "4-bit, nearest": integers(4, range="mse"),
     "4-bit, adaptive": integers(4, range="mse", rounding="adaptive"),
-    "4-bit, adaptive, bias correction": integers(4, range="mse", rounding="adaptive", recovery="bias_correction"),
-    "4-bit, distilled": integers(4, range="mse", recovery="distill", distill=DISTILL),
+    "4-bit, adaptive, reconstructed": integers(4, range="mse", rounding="adaptive", recovery="reconstruct"),
+    "4-bit, distilled": integers(4, range="mse", recovery="distill"),
+    "4-bit weights, groups of 64": weights(4, weight_range="mse", granularity="group:64", symmetric=False),
     "3-bit, nearest": integers(3, range="mse"),
     "3-bit, adaptive": integers(3, range="mse", rounding="adaptive"),
-    "3-bit, distilled": integers(3, range="mse", recovery="distill", distill=DISTILL),
-    "2-bit, distilled": integers(2, range="mse", recovery="distill", distill=DISTILL),
-    "ternary weights": everywhere(weight_bits="ternary", activation_bits=32),
-    "ternary weights, distilled": everywhere(weight_bits="ternary", activation_bits=32, recovery="distill", distill=DISTILL),
-    "binary weights, distilled": everywhere(weight_bits=1, activation_bits=32, recovery="distill", distill=DISTILL),
+    "3-bit, adaptive, reconstructed": integers(3, range="mse", rounding="adaptive", recovery="reconstruct"),
+    "3-bit, distilled": integers(3, range="mse", recovery="distill"),
+    "2-bit, distilled": integers(2, range="mse", recovery="distill"),
+    "ternary weights": weights("ternary"),
+    "ternary weights, distilled": weights("ternary", recovery="distill"),
+    "binary weights": weights(1),
+    "binary weights, distilled": weights(1, recovery="distill"),
+    "binary weights and activations, distilled": everywhere(weight_bits=1, activation_bits=1, recovery="distill"),
     "50 % of the weights": pruned(0.5),
     "50 % of the weights, wanda": pruned(0.5, score="wanda"),
     "50 % of the weights, reconstructed": pruned(0.5, recovery="reconstruct"),
-    "50 % of the weights, distilled": pruned(0.5, recovery="distill", distill=DISTILL),
-    "70 % of the weights, distilled": pruned(0.7, recovery="distill", distill=DISTILL),
-    "2:4": pruned(None, structure="2:4", recovery="distill", distill=DISTILL),
+    "50 % of the weights, distilled": pruned(0.5, recovery="distill"),
+    "70 % of the weights, distilled": pruned(0.7, recovery="distill"),
+    "2:4": pruned(None, structure="2:4"),
+    "2:4, distilled": pruned(None, structure="2:4", recovery="distill"),
     "12.5 % of the channels": pruned(0.125, structure="channel"),
     "25 % of the channels": pruned(0.25, structure="channel"),
     "25 % of the channels, reconstructed": pruned(0.25, structure="channel", recovery="reconstruct"),
-    "25 % of the channels, distilled": pruned(0.25, structure="channel", recovery="distill", distill=DISTILL),
+    "25 % of the channels, distilled": pruned(0.25, structure="channel", recovery="distill"),
     "25 % of the channels, reconstructed and distilled": pruned(
-        0.25, structure="channel", recovery=["reconstruct", "distill"], distill=DISTILL),
+        0.25, structure="channel", recovery=["reconstruct", "distill"]),
     "25 % of the channels, 8-bit, distilled": pruned(
-        0.25, structure="channel", weight_bits=8, activation_bits=8, range="mse", recovery="distill", distill=DISTILL),
+        0.25, structure="channel", weight_bits=8, activation_bits=8, range="mse", recovery="distill"),
     "rank 75 %": everywhere(rank=0.75),
     "rank 50 %": everywhere(rank=0.5),
-    "rank 50 %, distilled": everywhere(rank=0.5, recovery="distill", distill=DISTILL),
-    "codebook of 32": everywhere(codebook=32),
-    "codebook of 16": everywhere(codebook=16),
-    "codebook of 16, 50 % of the weights, distilled": pruned(0.5, codebook=16, recovery="distill", distill=DISTILL),
-    "codebook of 16, 70 % of the weights, distilled": pruned(0.7, codebook=16, recovery="distill", distill=DISTILL),
+    "rank 50 %, data-aware": everywhere(rank={"share": 0.5, "data_aware": True}),
+    "rank by 95 % of the energy": everywhere(rank={"energy": 0.95}),
+    "spatial factors, 50 %": everywhere(rank={"share": 0.5, "form": "spatial", "data_aware": True}),
+    "Tucker factors, 60 %": everywhere(rank={"share": 0.6, "form": "tucker", "data_aware": True}),
+    "rank 50 %, distilled": everywhere(rank=0.5, recovery="distill"),
+    "32 shared values": everywhere(codebook=32),
+    "16 shared values": everywhere(codebook=16),
+    "16 shared values of the half that isn't zero, distilled": pruned(0.5, codebook=16, recovery="distill"),
+    "16 shared values of the 30 % that aren't zero, distilled": pruned(0.7, codebook=16, recovery="distill"),
+    "3-bit weights, 50 % zero, distilled": pruned(0.5, weight_bits=3, activation_bits=32, weight_range="mse",
+                                                  recovery="distill"),
+    "4-bit, 70 % zero, distilled": pruned(0.7, weight_bits=4, activation_bits=8, range="mse", recovery="distill"),
+    "3-bit, 45 % zero, adaptive, reconstructed": pruned(
+        0.45, weight_bits=3, activation_bits=8, range="mse", rounding="adaptive", recovery="reconstruct"),
+    "3-bit, 45 % zero, reconstructed and distilled": pruned(
+        0.45, weight_bits=3, activation_bits=8, range="mse", recovery=["reconstruct", "distill"]),
+    "2-bit, reconstructed and distilled for long": integers(
+        2, range="mse", recovery=["reconstruct", "distill"], distill=LONG),
+    "4-bit, 80 % zero, distilled for long": pruned(0.8, weight_bits=4, activation_bits=8, range="mse",
+                                                   recovery="distill", distill=LONG),
 }
+
+# What the techniques have to reach: text, model, rows of which the best counts, points below f32 at most,
+# times smaller at least.
+EXPECTED = [
+    ("8-bit, static ranges: at most 0.5 points", "cifar_resnet20",
+     ["8-bit, min–max", "8-bit, moving average", "8-bit, percentile", "8-bit, entropy", "8-bit, MSE"], 0.5, 1),
+    ("4-bit weights, adaptive rounding: at most 2 points", "cifar_resnet20", ["4-bit, adaptive"], 2, 1),
+    ("3-bit weights with recovery: at most 5 points", "cifar_resnet20",
+     ["3-bit, adaptive, reconstructed", "3-bit, distilled"], 5, 1),
+    ("half of the weights zero, with recovery: at most 1.5 points", "cifar_resnet20",
+     ["50 % of the weights, reconstructed", "50 % of the weights, distilled"], 1.5, 1),
+    ("a quarter of the channels of every group gone, distilled: at most 3 points", "cifar_resnet20",
+     ["25 % of the channels, distilled", "25 % of the channels, reconstructed and distilled"], 3, 1),
+] + [
+    (f"the file 10 × smaller: at most 2 points ({model})", model,
+     [row for row in ROWS if "distilled" in row or "reconstructed" in row], 2, 10) for model in MODELS
+]
 
 
 class Model:
-    def __init__(self, name, folder):
+    def __init__(self, name, folder, program):
+        self.name, self.program = name, program
         self.path, self.data, preprocess = MODELS[name]
-        self.folder = folder
+        self.folder = folder / name.replace("/", "_")
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.preprocess = None
         if isinstance(preprocess, dict):
-            self.preprocess = folder / f"{name.replace('/', '_')}.json"
+            self.preprocess = self.folder / "preprocess.json"
             self.preprocess.write_text(json.dumps(preprocess))
         elif preprocess is not None:
             self.preprocess = preprocess
-        self.splits = [self.data / f"{split}.npz" for split in ("evaluation", "test") if (self.data / f"{split}.npz").exists()]
+        self.splits = [s for s in ("evaluation", "test") if (self.data / f"{s}.npz").exists()]
+        parts = [dict(np.load(self.data / f"{split}.npz")) for split in self.splits]
+        self.joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        np.savez(self.folder / "joined.npz", **self.joined)
+        np.savez(self.folder / "few.npz", **{key: value[:16] for key, value in self.joined.items()})
 
-    def measure(self, program, plan):
-        """The row's numbers; a text where the plan is refused."""
+    def kerf(self, command, plan, *arguments):
+        """What the command printed, read as JSON where it is that; a text where it failed."""
         file = self.folder / "plan.json"
         file.write_text(json.dumps(plan))
-        rows = []
-        for split in self.splits:
-            command = [program, "eval", str(self.path), "--plan", str(file), "--data", str(split), "--json",
-                       "--calibration", str(self.data / "calibration.npz")]
-            if self.preprocess:
-                command += ["--preprocess", str(self.preprocess)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
-            if done.returncode != 0:
-                return done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
-            rows.append((json.loads(done.stdout), self.samples(split)))
-        whole = sum(n for _, n in rows)
-        first = rows[0][0]
-        return {"accuracy": sum(r["accuracy"] * n for r, n in rows) / whole,
-                "storage_bytes": first["storage_bytes"], "latency_p50_us": first["latency_p50_us"],
-                "recovery_seconds": first.get("recovery_seconds", 0), "samples": whole}
+        line = [self.program, command, str(self.path), "--plan", str(file), "--calibration",
+                str(self.data / "calibration.npz"), *map(str, arguments)]
+        if self.preprocess:
+            line += ["--preprocess", str(self.preprocess)]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=7200)
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines()
+            return said[-1].removeprefix("kerf: ") if said else f"exit code {done.returncode}"
+        return json.loads(done.stdout) if done.stdout else {}
 
-    @staticmethod
-    def samples(split):
-        with np.load(split) as data:
-            return len(data["y"])
+    def accuracy(self, plan):
+        got = self.kerf("eval", plan, "--data", self.folder / "joined.npz", "--seconds", "0.02", "--json")
+        if isinstance(got, str):
+            return {"refused": got}
+        return {"accuracy": got["accuracy"], "storage_bytes": got["storage_bytes"], "samples": len(self.joined["y"]),
+                "recovery_seconds": got.get("recovery_seconds", 0), "warnings": got.get("warnings", [])}
 
-    def inputs(self, split):
-        with np.load(split) as data:
-            x = data["x" if "x" in data else next(k for k in data.files if k != "y")]
-            y = data["y"]
-        x = x.astype(np.float32)
+    def latency(self, plan):
+        bare = json.loads(json.dumps(plan))
+        for key in ("recovery", "distill"):
+            bare.get("global", {}).pop(key, None)
+        for keys in bare.get("layers", {}).values():
+            keys.pop("rounding", None)
+        got = self.kerf("eval", bare, "--data", self.folder / "few.npz", "--seconds", "0.3", "--json")
+        if isinstance(got, str):
+            return {"refused": got}
+        return {"latency_p50_us": got["latency_p50_us"], "latency_ratio": got.get("latency_ratio", 1.0), "noisy": got["noisy"]}
+
+    def right(self, plan):
+        """For each sample whether the candidate's top-1 is the label's."""
+        failed = self.kerf("infer", plan, "--input", self.folder / "joined.npz", "--output", self.folder / "out.npz")
+        if isinstance(failed, str):
+            return failed
+        with np.load(self.folder / "out.npz") as arrays:
+            out = arrays[arrays.files[0]]
+        return out.reshape(len(self.joined["y"]), -1).argmax(1) == self.joined["y"]
+
+    def inputs(self, data):
+        x = data["x" if "x" in data else next(key for key in data if key != "y")].astype(np.float32)
         if self.preprocess:
             how = json.loads(self.preprocess.read_text())
             if how.get("layout") == "NHWC":
                 x = x.transpose(0, 3, 1, 2)
             bend = (1, -1) + (1,) * (x.ndim - 2)
             x = (x * how.get("scale", 1.0) - np.reshape(how.get("mean", [0.0]), bend)) / np.reshape(how.get("std", [1.0]), bend)
-        return x.astype(np.float32), y
+        return x.astype(np.float32)
 
 
-def onnxruntime_rows(model):
-    """ONNX Runtime's own static quantization: name → accuracy."""
-    import onnx
-    import onnxruntime as ort
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    proto = onnx.load(str(model.path))
-    weights = {i.name for i in proto.graph.initializer}
-    entry = next(v for v in proto.graph.input if v.name not in weights)
-    dims = [d.dim_value for d in entry.type.tensor_type.shape.dim]
-    batch = dims[0] if dims and dims[0] > 0 else 64
-
-    def shaped(x):
-        return x.reshape([len(x)] + [d for d in dims[1:]]) if all(d > 0 for d in dims[1:]) else x
-
-    def accuracy(path):
-        session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        right = whole = 0
-        for split in model.splits:
-            x, y = model.inputs(split)
-            x = shaped(x)
-            for begin in range(0, len(x), batch):
-                part = x[begin:begin + batch]
-                short = batch - len(part)
-                if short:
-                    part = np.concatenate([part, np.repeat(part[-1:], short, 0)])
-                out = session.run(None, {entry.name: part})[0]
-                out = out.reshape(batch, -1)[:batch - short]
-                right += int((out.argmax(1) == y[begin:begin + batch]).sum())
-            whole += len(y)
-        return right / whole
-
-    class Reader(CalibrationDataReader):
-        def __init__(self):
-            x = shaped(model.inputs(model.data / "calibration.npz")[0])
-            size = batch if batch > 0 else 64
-            self.parts = iter([x[i:i + size] for i in range(0, len(x) - size + 1, size)])
-
-        def get_next(self):
-            part = next(self.parts, None)
-            return None if part is None else {entry.name: part}
-
-    prepared = model.folder / "prepared.onnx"
-    try:
-        quant_pre_process(str(model.path), str(prepared), skip_symbolic_shape=True)
-    except Exception:  # its shape inference refuses some files; quantize_static takes them as they are
-        prepared = model.path
-    rows = {"f32": accuracy(model.path)}
-    for name, method in (("min–max", CalibrationMethod.MinMax), ("percentile", CalibrationMethod.Percentile),
-                         ("entropy", CalibrationMethod.Entropy)):
-        for per_channel in (True, False):
-            out = model.folder / "ort.onnx"
-            label = f"8-bit, {name}, {'per channel' if per_channel else 'per tensor'}"
-            try:
-                quantize_static(str(prepared), str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=per_channel,
-                                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, calibrate_method=method)
-                rows[label] = accuracy(out)
-            except Exception as error:
-                rows[label] = f"refused by ONNX Runtime: {str(error).splitlines()[0][:80]}"
-    return rows
-
-
-# ONNX Runtime's row → ours.
-COUNTERPARTS = {
-    f"8-bit, {name}, {how}": integers(8, range={"min–max": "minmax"}.get(name, name), **keys)
-    for name in ("min–max", "percentile", "entropy")
+# ONNX Runtime's row → its arguments and our plan, with weights by their largest, as it has them.
+METHODS = {"min–max": ("MinMax", "minmax"), "percentile": ("Percentile", "percentile"), "entropy": ("Entropy", "entropy")}
+STATIC = {
+    f"8-bit, {name}, {how}": (theirs, how == "per channel", integers(8, range=ours, weight_range="minmax", **keys))
+    for name, (theirs, ours) in METHODS.items()
     for how, keys in (("per channel", {}), ("per tensor", {"granularity": "tensor"}))
 }
 
 
+class OnnxRuntime:
+    """ONNX Runtime's own static quantization of a model."""
+
+    def __init__(self, model):
+        import onnx
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+        self.model = model
+        proto = onnx.load(str(model.path))
+        names = {i.name for i in proto.graph.initializer}
+        entry = next(v for v in proto.graph.input if v.name not in names)
+        self.name = entry.name
+        self.dims = [d.dim_value for d in entry.type.tensor_type.shape.dim]
+        self.batch = self.dims[0] if self.dims and self.dims[0] > 0 else 50
+        self.prepared = model.folder / "prepared.onnx"
+        try:
+            quant_pre_process(str(model.path), str(self.prepared), skip_symbolic_shape=True)
+        except Exception:  # its shape inference refuses some files; quantize_static takes them as they are
+            self.prepared = model.path
+
+    def shaped(self, x):
+        return x.reshape([len(x)] + self.dims[1:]) if all(d > 0 for d in self.dims[1:]) else x
+
+    def quantized(self, method, per_channel):
+        from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+        x = self.shaped(self.model.inputs(dict(np.load(self.model.data / "calibration.npz"))))
+        parts = iter([x[i:i + self.batch] for i in range(0, len(x) - self.batch + 1, self.batch)])
+        name = self.name
+
+        class Reader(CalibrationDataReader):
+            def get_next(self):
+                part = next(parts, None)
+                return None if part is None else {name: part}
+
+        out = self.model.folder / "ort.onnx"
+        quantize_static(str(self.prepared), str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=per_channel,
+                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                        calibrate_method=getattr(CalibrationMethod, method))
+        return out
+
+    def right(self, path):
+        import onnxruntime as ort
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        x, y = self.shaped(self.model.inputs(self.model.joined)), self.model.joined["y"]
+        out = []
+        for begin in range(0, len(x), self.batch):
+            part = x[begin:begin + self.batch]
+            short = self.batch - len(part)
+            if short:
+                part = np.concatenate([part, np.repeat(part[-1:], short, 0)])
+            out.append(session.run(None, {self.name: part})[0].reshape(self.batch, -1)[:self.batch - short])
+        return np.concatenate(out).argmax(1) == y
+
+
+def compare(ours, theirs):
+    """Accuracies, and the difference in points with its 95 % interval, sample by sample."""
+    difference = ours.astype(float) - theirs.astype(float)
+    half = 1.96 * difference.std() / math.sqrt(len(difference))
+    return {"ours": float(ours.mean()), "theirs": float(theirs.mean()),
+            "difference": float(difference.mean()), "half_interval": float(half)}
+
+
+class Results:
+    """What was measured, by model, stage and row; on disk after every row."""
+
+    def __init__(self, path, again):
+        self.path, self.again = path, again
+        self.all = json.loads(path.read_text()) if path.exists() else {}
+
+    def row(self, model, stage, row, plan, make):
+        key = hashlib.sha256(json.dumps([plan, MODELS[model][0].stat().st_size], sort_keys=True).encode()).hexdigest()[:16]
+        rows = self.all.setdefault(model, {}).setdefault(stage, {})
+        known = rows.get(row, {})
+        if not self.again and known.get("key") == key and "refused" not in known:
+            return
+        rows[row] = {"key": key, **make()}
+        self.path.write_text(json.dumps(self.all, indent=1, ensure_ascii=False))
+        print(f"{model}: {stage}: {row}: {json.dumps({k: v for k, v in rows[row].items() if k != 'key'}, ensure_ascii=False)}",
+              file=sys.stderr, flush=True)
+
+
+def measure(options, results, folder):
+    program = str(options.build / "bin" / "kerf")
+    for name in options.models.split(","):
+        if not MODELS[name][0].exists():
+            print(f"{name}: skipped, {MODELS[name][0]} isn't here", file=sys.stderr)
+            continue
+        model = Model(name, folder, program)
+        wanted = {row: plan for row, plan in ROWS.items() if fnmatch.fnmatch(row, options.rows)}
+        for row, plan in wanted.items():
+            if "accuracy" in options.stages:
+                results.row(name, "accuracy", row, plan, lambda: model.accuracy(plan))
+        for row, plan in wanted.items():
+            if "latency" in options.stages:
+                results.row(name, "latency", row, plan, lambda: model.latency(plan))
+        if "onnxruntime" in options.stages:
+            theirs = OnnxRuntime(model)
+            for row, (method, per_channel, plan) in STATIC.items():
+                def make():
+                    ours = model.right(plan)
+                    if isinstance(ours, str):
+                        return {"refused": ours}
+                    try:
+                        path = theirs.quantized(method, per_channel)
+                    except Exception as error:  # it fails on some models: what it says stands in the table
+                        return {"ours": float(ours.mean()), "theirs_refused": f"{type(error).__name__}: {str(error)[:60]}"}
+                    return compare(ours, theirs.right(path))
+                results.row(name, "onnxruntime", row, plan, make)
+
+
+def percent(share, digits=2):
+    return f"{100 * share:.{digits}f} %"
+
+
+def table_of(name, kept):
+    rows, latency = kept.get("accuracy", {}), kept.get("latency", {})
+    base = rows["f32"]
+    lines = [f"### {name}", "", f"{base['samples']:,} samples, f32 {percent(base['accuracy'])}.", "",
+             "| plan | accuracy | to f32, points | storage, bytes | smaller | latency p50, µs | faster | recovery, s |",
+             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for row in ROWS:
+        got = rows.get(row)
+        if got is None:
+            continue
+        if "refused" in got:
+            lines.append(f"| {row} | refused: {got['refused']} | | | | | | |")
+            continue
+        timed = latency.get(row, {})
+        timed = {} if "refused" in timed else timed
+        time = f"{timed['latency_p50_us']:.1f}" if timed else ""
+        faster = f"{1 / timed['latency_ratio']:.2f} ×" if timed else ""
+        seconds = f"{got['recovery_seconds']:.1f}" if got["recovery_seconds"] else ""
+        lines.append(f"| {row} | {percent(got['accuracy'])} | {100 * (got['accuracy'] - base['accuracy']):+.2f} | "
+                     f"{got['storage_bytes']:,.0f} | {base['storage_bytes'] / got['storage_bytes']:.1f} × | {time} | {faster} | {seconds} |")
+    lines.append("")
+    static = kept.get("onnxruntime", {})
+    if static:
+        lines += ["| static quantization | ONNX Runtime | kerf | difference, points (95 % interval) |", "| --- | ---: | ---: | ---: |"]
+        for row, got in static.items():
+            if "refused" in got:
+                lines.append(f"| {row} | | refused: {got['refused']} | |")
+                continue
+            if "theirs_refused" in got:
+                lines.append(f"| {row} | fails ({got['theirs_refused']}) | {percent(got['ours'])} | |")
+                continue
+            low, high = (100 * (got["difference"] + sign * got["half_interval"]) for sign in (-1, 1))
+            lines.append(f"| {row} | {percent(got['theirs'])} | {percent(got['ours'])} | "
+                         f"{100 * got['difference']:+.2f} ({low:+.2f} … {high:+.2f}) |")
+        lines.append("")
+    return lines
+
+
+def expectations(results):
+    lines = ["| what it has to reach | reached | by |", "| --- | --- | --- |"]
+    for text, model, rows, points, smaller in EXPECTED:
+        kept = results.all.get(model, {}).get("accuracy", {})
+        base = kept.get("f32")
+        found = [(row, kept[row]) for row in rows if row in kept and "refused" not in kept[row]]
+        if base is None or not found:
+            continue
+        fits = [(row, got) for row, got in found if base["storage_bytes"] / got["storage_bytes"] >= smaller]
+        row, got = max(fits or found, key=lambda pair: (pair[1]["accuracy"], -pair[1]["storage_bytes"]))
+        lost = 100 * (base["accuracy"] - got["accuracy"])
+        times = base["storage_bytes"] / got["storage_bytes"]
+        met = lost <= points + 1e-9 and times >= smaller
+        lines.append(f"| {text} | {'yes' if met else '**no**'}: {-lost:+.2f} points, {times:.1f} × smaller | {row} |")
+    return lines + [""]
+
+
+def write_tables(options, results):
+    lines = expectations(results)
+    for name in MODELS:
+        if "f32" in results.all.get(name, {}).get("accuracy", {}):
+            lines += table_of(name, results.all[name])
+    text = "\n".join([BEGIN, "", *lines, END])
+    if options.output is None:
+        print(text)
+        return
+    old = options.output.read_text()
+    begin, end = old.index(BEGIN), old.index(END) + len(END)
+    options.output.write_text(old[:begin] + text + old[end:])
+
+
 def main():
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--stages", default="accuracy,onnxruntime,latency,tables", type=lambda text: text.split(","))
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--rows", default="*")
+    parser.add_argument("--results", type=pathlib.Path, default=ROOT / "build/techniques.json")
+    parser.add_argument("--again", action="store_true", help="measure rows that are known, too")
     parser.add_argument("-o", "--output", type=pathlib.Path)
-    parser.add_argument("--json", type=pathlib.Path)
-    parser.add_argument("--no-onnxruntime", action="store_true")
     options = parser.parse_args()
-    program = str(options.build / "bin" / "kerf")
-    lines, kept = [], {}
-
-    def say(line=""):
-        lines.append(line)
-        print(line, flush=True)
-
+    results = Results(options.results, options.again)
     with tempfile.TemporaryDirectory() as temporary:
-        for name in options.models.split(","):
-            if not MODELS[name][0].exists():
-                say(f"### {name}\n\nSkipped: {MODELS[name][0].name} isn't here.\n")
-                continue
-            model = Model(name, pathlib.Path(temporary))
-            base = model.measure(program, {})
-            kept[name] = {"rows": {}, "onnxruntime": {}}
-            say(f"### {name}\n")
-            say(f"{base['samples']} samples of {' and '.join(s.stem for s in model.splits)}.\n")
-            say("| technique | accuracy | to f32, points | storage, bytes | smaller | latency p50, µs | faster | recovery, s |")
-            say("| --- | --- | --- | --- | --- | --- | --- | --- |")
-            for row, plan in ROWS.items():
-                if not fnmatch.fnmatch(row, options.rows):
-                    continue
-                got = base if not plan else model.measure(program, plan)
-                kept[name]["rows"][row] = got
-                if isinstance(got, str):
-                    say(f"| {row} | refused: {got.removeprefix('kerf: ')} | | | | | | |")
-                    continue
-                say(f"| {row} | {100 * got['accuracy']:.2f} % | {100 * (got['accuracy'] - base['accuracy']):+.2f} | "
-                    f"{got['storage_bytes']:,.0f} | {base['storage_bytes'] / got['storage_bytes']:.1f} × | "
-                    f"{got['latency_p50_us']:.1f} | {base['latency_p50_us'] / got['latency_p50_us']:.2f} × | "
-                    f"{got['recovery_seconds']:.1f} |")
-            say()
-            if options.no_onnxruntime or options.rows != "*":
-                continue
-            say("| static quantization | ONNX Runtime | kerf |")
-            say("| --- | --- | --- |")
-            for row, theirs in onnxruntime_rows(model).items():
-                ours = base if row == "f32" else model.measure(program, COUNTERPARTS[row])
-                kept[name]["onnxruntime"][row] = [theirs, ours if isinstance(ours, str) else ours["accuracy"]]
-                shown = [value if isinstance(value, str) else f"{100 * value:.2f} %"
-                         for value in (theirs, ours if isinstance(ours, str) else ours["accuracy"])]
-                say(f"| {row} | {shown[0]} | {shown[1]} |")
-            say()
-    if options.output:
-        options.output.write_text("\n".join(lines) + "\n")
-    if options.json:
-        options.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False))
+        measure(options, results, pathlib.Path(temporary))
+    if "tables" in options.stages:
+        write_tables(options, results)
     return 0
 
 

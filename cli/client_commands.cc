@@ -10,6 +10,7 @@
 #include "cli/front_pick.h"
 #include "cli/http_client.h"
 #include "cli/report.h"
+#include "cli/server_access.h"
 #include "cli/study_host.h"
 #include "cli/table.h"
 #include "core/sha256.h"
@@ -19,8 +20,6 @@ namespace kerf::cli {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kDefaultServer = "http://127.0.0.1:8080";
 
 struct ClientOptions {
   std::string server;
@@ -35,23 +34,7 @@ struct ClientOptions {
   std::string best;                ///< The metric that a pick is best in.
 };
 
-/// The user's config file: {"server": "http://…", "token": "…"}.
-Json config() {
-  const char* home = std::getenv("HOME");
-  const char* base = std::getenv("XDG_CONFIG_HOME");
-  const fs::path folder = base != nullptr ? fs::path(base) : fs::path(home != nullptr ? home : ".") / ".config";
-  const std::string path = (folder / "kerf" / "config.json").string();
-  if (!fs::exists(path)) return Json::object();
-  auto parsed = read_json_file(path);
-  return parsed.has_value() && parsed->is_object() ? *parsed : Json::object();
-}
-
-Result<HttpClient> connect(const ClientOptions& options) {
-  const Json known = config();
-  const char* token = std::getenv("KERF_TOKEN");
-  return HttpClient::make(options.server.empty() ? known.value("server", kDefaultServer) : options.server,
-                          token != nullptr ? token : known.value("token", ""));
-}
+Result<HttpClient> connect(const ClientOptions& options) { return connect_to_server(options.server); }
 
 std::string study_path(const std::string& id) { return "/v1/studies/" + url_encoded(id); }
 

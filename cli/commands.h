@@ -25,6 +25,7 @@ void add_worker_commands(CLI::App& app, Run* run);
 void add_simulate_command(CLI::App& app, Run* run);
 void add_maintenance_commands(CLI::App& app, Run* run);
 void add_client_commands(CLI::App& app, Run* run);
+void add_export_optuna_command(CLI::App& app, Run* run);
 
 /// Prints a document on stdout, one line break at its end.
 void print_json(const Json& document);

@@ -1,8 +1,11 @@
 #include <cstdio>
+#include <filesystem>
+#include <map>
 #include <memory>
 
 #include "cli/commands.h"
 #include "cli/model_options.h"
+#include "core/measurement.h"
 #include "core/sha256.h"
 #include "workers/compress/export.h"
 #include "workers/compress/packed/packed_file.h"
@@ -16,8 +19,28 @@ struct ExportArguments {
   ModelOptions model;
   std::string output;
   std::string packed;
+  std::string measured;
   compress::ExportOptions how;
 };
+
+/// Where the file comes from: plan and hash of the model, which storage_bytes counts; with
+/// --measured what was measured, too, and the hash of the calibration data.
+Result<std::map<std::string, std::string>> where_from(const ExportArguments& arguments,
+                                                      const CompressionPlan& plan) {
+  KERF_ASSIGN(const std::string hash, sha256_file(arguments.model.model));
+  auto out = compress::export_metadata(plan, "sha256:" + hash);
+  if (arguments.measured.empty()) return out;
+  std::error_code none;
+  if (std::filesystem::is_regular_file(arguments.model.calibration, none)) {
+    KERF_ASSIGN(const std::string data, sha256_file(arguments.model.calibration));
+    out["kerf.calibration"] = "sha256:" + data;
+  }
+  KERF_ASSIGN(const Json measurement, read_json_file(arguments.measured));
+  auto measured = measured_metadata(measurement);
+  if (!measured.has_value()) return with_context(arguments.measured, measured.error());
+  out.merge(*measured);
+  return out;
+}
 
 Result<void> export_model(const ExportArguments& arguments) {
   if (arguments.output.empty() && arguments.packed.empty()) {
@@ -26,10 +49,9 @@ Result<void> export_model(const ExportArguments& arguments) {
   KERF_ASSIGN(const compress::PreparedModel prepared, arguments.model.prepare());
   KERF_ASSIGN(const CompressionPlan plan, arguments.model.read_plan());
   KERF_ASSIGN(const compress::CompressedModel candidate, arguments.model.build(prepared));
-  KERF_ASSIGN(const std::string hash, sha256_file(arguments.model.model));
+  KERF_ASSIGN(const auto metadata, where_from(arguments, plan));
   KERF_ASSIGN(const graph::Graph standard,
-              compress::to_standard_onnx(
-                  candidate, compress::export_metadata(plan, "sha256:" + hash), arguments.how));
+              compress::to_standard_onnx(candidate, metadata, arguments.how));
   if (!arguments.packed.empty()) {
     KERF_ASSIGN(const std::string bytes, compress::pack(standard));
     KERF_TRY(onnx::write_whole_file(arguments.packed, bytes));
@@ -58,6 +80,8 @@ void add_export_command(CLI::App& app, Run* run) {
                       "the smallest file to write; `kerf unpack` makes the ONNX file of it");
   command->add_flag("--int4-as-int8", arguments->how.int4_as_int8,
                     "integers of 4 bits or fewer as int8, for runtimes before opset 21");
+  command->add_option("--measured", arguments->measured,
+                      "what `kerf eval --json` printed of the candidate: kept in the file's metadata");
   command->callback([=] { *run = [=] { return export_model(*arguments); }; });
 
   CLI::App* back = app.add_subcommand("unpack", "the ONNX file of a packed one, bit for bit");

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/model_options.h"
 #include "cli/table.h"
 #include "workers/compress/model.h"
 #include "workers/measure/inspect.h"
@@ -37,11 +38,18 @@ void print_tables(const ModelInfo& info) {
   std::fputs(table.text().c_str(), stdout);
 }
 
-Result<void> inspect(const std::string& path, bool json) {
-  KERF_ASSIGN(graph::Graph graph, onnx::read_model(path));
-  KERF_ASSIGN(const compress::PreparedModel prepared, compress::prepare(std::move(graph)));
+struct InspectArguments {
+  std::string model;
+  std::vector<std::string> disabled_passes;
+  bool json = false;
+};
+
+Result<void> inspect(const InspectArguments& arguments) {
+  KERF_ASSIGN(graph::Graph graph, onnx::read_model(arguments.model));
+  KERF_ASSIGN(const compress::PreparedModel prepared,
+              compress::prepare(std::move(graph), pass_options(arguments.disabled_passes)));
   KERF_ASSIGN(const ModelInfo info, measure::inspect(prepared));
-  if (json) {
+  if (arguments.json) {
     Json document = info.to_json();
     document["unsupported"] = Json::array();
     print_json(document);
@@ -56,11 +64,11 @@ Result<void> inspect(const std::string& path, bool json) {
 void add_inspect_command(CLI::App& app, Run* run) {
   CLI::App* command = app.add_subcommand(
       "inspect", "what a model is made of, and what a plan may choose for each of its layers");
-  const auto path = std::make_shared<std::string>();
-  const auto json = std::make_shared<bool>(false);
-  command->add_option("MODEL", *path, "ONNX model")->required();
-  command->add_flag("--json", *json, "one JSON document on stdout");
-  command->callback([=] { *run = [=] { return inspect(*path, *json); }; });
+  const auto arguments = std::make_shared<InspectArguments>();
+  command->add_option("MODEL", arguments->model, "ONNX model")->required();
+  add_pass_option(*command, arguments->disabled_passes);
+  command->add_flag("--json", arguments->json, "one JSON document on stdout");
+  command->callback([=] { *run = [=] { return inspect(*arguments); }; });
 }
 
 }  // namespace kerf::cli

@@ -45,6 +45,7 @@ int run_program(int argc, char** argv) {
   add_simulate_command(app, &run);
   add_maintenance_commands(app, &run);
   add_client_commands(app, &run);
+  add_export_optuna_command(app, &run);
 
   try {
     app.parse(argc, argv);

@@ -7,13 +7,27 @@
 
 namespace kerf::cli {
 
+void add_pass_option(CLI::App& command, std::vector<std::string>& disabled) {
+  std::string names;
+  for (const engine::PassInfo& pass : engine::passes()) {
+    names += (names.empty() ? "" : ", ") + std::string(pass.name);
+  }
+  command.add_option("--no-pass", disabled, "switch off a graph pass (may be repeated): " + names);
+}
+
+engine::PassOptions pass_options(const std::vector<std::string>& disabled) {
+  engine::PassOptions options;
+  options.disabled.insert(disabled.begin(), disabled.end());
+  return options;
+}
+
 void ModelOptions::add_to(CLI::App& command) {
   command.add_option("MODEL", model, "ONNX model")->required();
   command.add_option("--plan", plan, "compression plan (JSON); without it the f32 model");
   command.add_option("--calibration", calibration, "data that activation ranges are taken from");
   command.add_option("--preprocess", preprocess, "JSON with scale, mean, std, layout");
   command.add_option("--threads", threads, "threads of the engine")->check(CLI::Range(1, 1024));
-  command.add_option("--no-pass", disabled_passes, "switch off a graph pass by its name");
+  add_pass_option(command, disabled_passes);
 }
 
 Result<std::optional<Preprocess>> ModelOptions::read_preprocess() const {
@@ -33,15 +47,9 @@ Result<CompressionPlan> ModelOptions::read_plan() const {
 
 Result<graph::Graph> ModelOptions::read_graph() const { return onnx::read_model(model); }
 
-engine::PassOptions ModelOptions::passes() const {
-  engine::PassOptions options;
-  options.disabled.insert(disabled_passes.begin(), disabled_passes.end());
-  return options;
-}
-
 Result<compress::PreparedModel> ModelOptions::prepare() const {
   KERF_ASSIGN(graph::Graph graph, read_graph());
-  return compress::prepare(std::move(graph), passes());
+  return compress::prepare(std::move(graph), pass_options(disabled_passes));
 }
 
 Result<data::BoundData> ModelOptions::load(const std::string& path, const graph::Graph& graph) const {

@@ -16,6 +16,10 @@
 
 namespace kerf::cli {
 
+/// --no-pass NAME, for every command that loads a model.
+void add_pass_option(CLI::App& command, std::vector<std::string>& disabled);
+[[nodiscard]] engine::PassOptions pass_options(const std::vector<std::string>& disabled);
+
 /// The arguments that infer, bench, eval and export share, and what is made of them.
 struct ModelOptions {
   std::string model;
@@ -31,7 +35,6 @@ struct ModelOptions {
   [[nodiscard]] Result<CompressionPlan> read_plan() const;
   [[nodiscard]] Result<graph::Graph> read_graph() const;       ///< As the file has it, canonical.
   [[nodiscard]] Result<compress::PreparedModel> prepare() const;
-  [[nodiscard]] engine::PassOptions passes() const;
 
   /// Loads a data set and fits it to the model's inputs.
   [[nodiscard]] Result<data::BoundData> load(const std::string& path, const graph::Graph& graph) const;

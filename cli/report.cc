@@ -8,6 +8,7 @@
 #include "core/study.h"
 #include "scheduler/effective.h"
 #include "search/front.h"
+#include "search/promise.h"
 
 namespace kerf::cli {
 namespace {
@@ -25,15 +26,21 @@ Result<std::vector<Trial>> all_trials(storage::StudyStore& store, const std::str
   }
 }
 
-Json front_json(const search::Front& front, const std::vector<Trial>& trials) {
+Json front_json(const search::Front& front, const std::vector<Trial>& trials, const StudyDefinition& study) {
   Json members = Json::array();
   for (const search::FrontMember& member : front.members) {
-    const Json trial = trials.at(static_cast<std::size_t>(member.trial)).to_json();
+    const Trial& measured = trials.at(static_cast<std::size_t>(member.trial));
+    const Json trial = measured.to_json();
     Json entry = {{"trial", member.trial},
                   {"candidate", trial["candidate"]},
                   {"metrics", trial["metrics"]},
                   {"contribution", member.contribution}};
-    if (trial.contains("verification")) entry["verification"] = trial["verification"];
+    if (trial.contains("verification")) {
+      entry["verification"] = trial["verification"];
+      const auto broken = search::broken_promises(study, measured.measurement, measured.verification);
+      entry["holds"] = broken.empty();
+      for (const search::BrokenPromise& one : broken) entry["broken"].push_back(one.to_json());
+    }
     members.push_back(std::move(entry));
   }
   return members;
@@ -44,27 +51,43 @@ struct Parts {
   std::vector<Trial> trials;
   search::Front front;
   std::vector<double> reference;
+  StudyDefinition study;  ///< With the objectives that its data allows.
   Json objectives = Json::array();
 };
 
 Result<Parts> collect(storage::StudyStore& store, const std::string& id) {
   Parts parts;
   KERF_ASSIGN(parts.record, store.study(id));
-  KERF_ASSIGN(StudyDefinition study, StudyDefinition::parse(parts.record.definition));
+  KERF_ASSIGN(parts.study, StudyDefinition::parse(parts.record.definition));
   KERF_ASSIGN(parts.trials, all_trials(store, id));
   // Without labels the default objectives are others.
-  if (!parts.trials.empty()) study = scheduler::effective_study(std::move(study), parts.trials.front().measurement);
-  for (const Objective& objective : study.objectives) parts.objectives.push_back({{"metric", objective.metric}});
+  if (!parts.trials.empty()) {
+    parts.study = scheduler::effective_study(std::move(parts.study), parts.trials.front().measurement);
+  }
+  for (const Objective& objective : parts.study.objectives) parts.objectives.push_back({{"metric", objective.metric}});
   KERF_ASSIGN(const std::optional<Json> reference, store.document(id, "reference"));
   if (reference && reference->contains("point")) {
     parts.reference = (*reference)["point"].get<std::vector<double>>();
-    parts.front = search::front(parts.trials, study, parts.reference);
+    parts.front = search::front(parts.trials, parts.study, parts.reference);
   }
   return parts;
 }
 
+Json tied_json(const Parts& parts) {
+  Json out = Json::array();
+  for (const search::TiedTrial& tied : parts.front.tied) {
+    const Json trial = parts.trials.at(static_cast<std::size_t>(tied.trial)).to_json();
+    out.push_back({{"trial", tied.trial},
+                   {"with", tied.with},
+                   {"candidate", trial["candidate"]},
+                   {"metrics", trial["metrics"]}});
+  }
+  return out;
+}
+
 void add_front(const Parts& parts, Json& out) {
-  out["front"] = front_json(parts.front, parts.trials);
+  out["front"] = front_json(parts.front, parts.trials, parts.study);
+  out["tied"] = tied_json(parts);
   out["hypervolume"] = parts.front.hypervolume;
   out["reference"] = parts.reference;
   out["objectives"] = parts.objectives;
@@ -120,10 +143,21 @@ std::string front_table(const Json& report) {
     row.push_back(metrics.contains(ratio) ? human_metric(ratio, metrics[ratio].get<double>()) : "");
     std::string note = member.at("trial") == 0 ? "f32 baseline" : "";
     if (metrics.value("noisy", false)) note += note.empty() ? "noisy" : ", noisy";
+    for (const Json& broken : member.value("broken", Json::array())) {
+      const std::string name = broken.at("metric").get<std::string>();
+      note += (note.empty() ? "" : ", ") + name + " " + human_metric(name, broken.at("measured").get<double>()) +
+              " on the test split: doesn't hold";
+    }
     row.push_back(note);
     table.add(row);
   }
-  return table.empty() ? std::string("no feasible trial\n") : table.text();
+  if (table.empty()) return "no feasible trial\n";
+  std::string text = table.text();
+  if (const std::size_t tied = report.value("tied", Json::array()).size(); tied > 0) {
+    text += std::to_string(tied) + (tied == 1 ? " more trial is" : " more trials are") +
+            " beaten by less than the noise (\"tied\" in --json)\n";
+  }
+  return text;
 }
 
 }  // namespace kerf::cli

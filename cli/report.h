@@ -9,13 +9,17 @@
 namespace kerf::cli {
 
 /// A study as `kerf run --json` prints it: {study, state, trials: […], front: [{trial, candidate,
-/// metrics, verification}], hypervolume, reference, objectives: [{metric}], baseline:
-/// {metrics}}.
+/// metrics, verification, holds, broken}], tied: [{trial, with, candidate, metrics}], hypervolume,
+/// reference, objectives: [{metric}], baseline: {metrics}}.
+///
+/// holds:    whether the test split gave what the evaluation split promised; absent before it was
+///           measured there. `broken` says which metrics didn't (search/promise.h).
+/// tied:     trials that members beat by less than the noise (search/front.h).
 ///
 /// Errors:   not_found; those of the store.
 [[nodiscard]] Result<Json> study_report(storage::StudyStore& store, const std::string& id);
 
-/// The front alone: {study, front, hypervolume, reference, objectives, nearest_miss}.
+/// The front alone: {study, front, tied, hypervolume, reference, objectives, nearest_miss}.
 [[nodiscard]] Result<Json> front_report(storage::StudyStore& store, const std::string& id);
 
 /// The front as a table for people.

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -132,6 +133,9 @@ Result<void> run_study(const RunOptions& options) {
     return {};
   }
   std::fputs(front_table(report).c_str(), stdout);
+  const auto stopped = std::count_if(report["trials"].begin(), report["trials"].end(),
+                                     [](const Json& trial) { return trial["state"] == "pruned"; });
+  if (stopped > 0) std::printf("%td trials were stopped early\n", stopped);
   std::printf("\n%zu trials, %zu on the front, hypervolume %.4g (%s)\npicture: file://%s\n",
               report["trials"].size(), report["front"].size(), report["hypervolume"].get<double>(),
               record->reason.c_str(), picture.c_str());

@@ -112,6 +112,8 @@ class HostService final : public api::StudyService {
   Result<Json> study(const std::string& id) override {
     KERF_ASSIGN(const storage::StudyRecord record, ask([&](storage::StudyStore& store) { return store.study(id); }));
     Json out = study_json(record);
+    KERF_ASSIGN(const std::optional<Json> space, ask([&](storage::StudyStore& store) { return store.document(id, "space"); }));
+    if (space) out["space"] = *space;
     if (const auto progress = host_.scheduler().progress(id); progress.has_value()) {
       out["progress"] = progress_json(*progress);
     }

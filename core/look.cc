@@ -105,7 +105,7 @@ Result<CostLook> CostLook::parse(const Json& document) {
 }
 
 Json LookRequest::to_json() const {
-  return {{"damage", damage}, {"cost", cost}, {"samples", samples}, {"seconds", seconds}};
+  return {{"damage", damage}, {"cost", cost}, {"samples", samples}, {"timed", timed}, {"seconds", seconds}};
 }
 
 Result<LookRequest> LookRequest::parse(const Json& document) {
@@ -114,6 +114,7 @@ Result<LookRequest> LookRequest::parse(const Json& document) {
     out.damage = document.at("damage").get<std::vector<Json>>();
     out.cost = document.at("cost").get<std::vector<Json>>();
     out.samples = document.at("samples").get<std::int64_t>();
+    out.timed = document.value("timed", true);
     out.seconds = document.value("seconds", 0.0);
     return out;
   });

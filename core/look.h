@@ -53,7 +53,8 @@ struct LookRequest {
   std::vector<Json> damage;
   std::vector<Json> cost;
   std::int64_t samples = 96;  ///< That damage is seen on.
-  double seconds = 0;          ///< No look is begun later; 0 = no limit.
+  bool timed = true;           ///< Else costs are bytes alone, and no time is taken.
+  double seconds = 0;          ///< No look but the first eight is begun later; 0 = no limit.
 
   [[nodiscard]] Json to_json() const;
   [[nodiscard]] static Result<LookRequest> parse(const Json& document);

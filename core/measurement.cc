@@ -63,6 +63,10 @@ Json Measurement::to_json() const {
   }
   if (!phase_ms.empty()) out["phase_ms"] = phase_ms;
   if (!warnings.empty()) out["warnings"] = warnings;
+  if (!pruned.empty()) {
+    out["pruned"] = true;
+    out["reason"] = pruned;
+  }
   return out;
 }
 
@@ -86,10 +90,22 @@ Result<Measurement> Measurement::parse(const Json& document) {
     }
     out.phase_ms = document.value("phase_ms", std::map<std::string, double>{});
     out.warnings = document.value("warnings", std::vector<std::string>{});
+    if (document.value("pruned", false)) out.pruned = document.value("reason", "stopped");
     return out;
   } catch (const Json::exception& e) {
     return invalid_argument(std::string("measurement: ") + e.what());
   }
+}
+
+Result<std::map<std::string, std::string>> measured_metadata(const Json& measurement) {
+  KERF_ASSIGN(const Measurement read, Measurement::parse(measurement));
+  Json measured = read.metrics;
+  for (const auto& [metric, interval] : read.ci95) measured[metric + "_ci95"] = interval;
+  measured["samples"] = read.samples;
+  measured["runs"] = read.runs;
+  return std::map<std::string, std::string>{
+      {"kerf.measured", canonical_text(measured)},
+      {"kerf.hardware", canonical_text(read.hardware.to_json())}};
 }
 
 }  // namespace kerf

@@ -48,13 +48,21 @@ struct Measurement {
   std::vector<LayerMeasurement> layers;
   std::map<std::string, double> phase_ms;                 ///< Where the trial's time went.
   std::vector<std::string> warnings;
+  std::string pruned;  ///< Why it was stopped before it was complete; empty: it wasn't.
 
   /// Flat, as `kerf eval` prints it: {accuracy, accuracy_ci95: [lo, hi], …, latency_p50_us,
-  /// latency_ci95_us: [lo, hi] (the interval of latency_p50_us), runs, noisy, hardware, layers}.
+  /// latency_ci95_us: [lo, hi] (the interval of latency_p50_us), runs, noisy, hardware, layers}; where it was stopped
+  /// also {pruned: true, reason}.
   [[nodiscard]] Json to_json() const;
 
   /// The inverse of to_json().
   [[nodiscard]] static Result<Measurement> parse(const Json& document);
 };
+
+/// What an exported file says of how it did: "kerf.measured" ({metric: value, metric_ci95: [lo, hi],
+/// samples, runs}) and "kerf.hardware" (the fingerprint), as JSON.
+///
+/// Errors:   invalid_argument for what isn't a Measurement's to_json().
+[[nodiscard]] Result<std::map<std::string, std::string>> measured_metadata(const Json& measurement);
 
 }  // namespace kerf

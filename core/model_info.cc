@@ -79,6 +79,7 @@ Json ModelInfo::to_json() const {
     for (const ChannelCost& cost : group.costs) one["costs"].push_back({cost.channels, cost.us});
     out["groups"].push_back(std::move(one));
   }
+  if (!distill_refused_because.empty()) out["distill_refused_because"] = distill_refused_because;
   return out;
 }
 
@@ -99,6 +100,7 @@ Result<ModelInfo> ModelInfo::parse(const Json& document) {
     info.macs = document.at("macs").get<std::int64_t>();
     info.params = document.at("params").get<std::int64_t>();
     info.opset = document.at("opset").get<std::int64_t>();
+    info.distill_refused_because = document.value("distill_refused_because", "");
     return info;
   } catch (const Json::exception& e) {
     return invalid_argument(std::string("model info: ") + e.what());

@@ -65,6 +65,7 @@ struct ModelInfo {
   std::int64_t macs = 0;
   std::int64_t params = 0;
   std::int64_t opset = 0;
+  std::string distill_refused_because;  ///< Why it can't be trained; empty = it can, or not known.
 
   [[nodiscard]] Json to_json() const;
   [[nodiscard]] static Result<ModelInfo> parse(const Json& document);

@@ -82,7 +82,7 @@ Result<PruneSpec> parse_prune(const Json& value, std::string_view where) {
   }
   if (value.contains("score")) {
     KERF_ASSIGN(prune.score, one_of(value["score"], at(where, "score"),
-                                    {"l1", "l2", "bn", "apoz", "taylor", "wanda"}));
+                                    {"l1", "l2", "bn", "apoz", "mean_output", "taylor", "wanda"}));
   }
   return prune;
 }
@@ -91,7 +91,7 @@ Result<RankSpec> parse_rank(const Json& value, std::string_view where) {
   RankSpec rank;
   const Json* share = &value;
   if (value.is_object()) {
-    KERF_TRY(check_keys(value, where, {"share", "form", "data_aware"}));
+    KERF_TRY(check_keys(value, where, {"share", "energy", "form", "data_aware"}));
     if (value.contains("form")) {
       KERF_ASSIGN(rank.form, one_of(value["form"], at(where, "form"), {"svd", "spatial", "tucker"}));
     }
@@ -100,6 +100,17 @@ Result<RankSpec> parse_rank(const Json& value, std::string_view where) {
         return expected(at(where, "data_aware"), value["data_aware"], "true or false");
       }
       rank.data_aware = value["data_aware"].get<bool>();
+    }
+    if (value.contains("energy")) {
+      const Json& energy = value["energy"];
+      if (value.contains("share")) {
+        return invalid_argument(std::string(where) + ": both \"share\" and \"energy\"; expected one of them");
+      }
+      if (!energy.is_number() || !(energy.get<double>() > 0) || !(energy.get<double>() < 1)) {
+        return expected(at(where, "energy"), energy, "a number above 0 and below 1");
+      }
+      rank.energy = energy.get<double>();
+      return rank;
     }
     if (!value.contains("share")) return rank;
     share = &value["share"];
@@ -182,7 +193,13 @@ Result<std::vector<std::string>> parse_recovery(const Json& value, std::string_v
   for (const Json& item : list) {
     KERF_ASSIGN(std::string step,
                 one_of(item, where, {"none", "bias_correction", "reconstruct", "distill"}));
-    if (step != "none") steps.push_back(std::move(step));
+    if (step == "none") continue;
+    if (!steps.empty() && steps.back() == "distill") {
+      return invalid_argument(std::string(where) + ": \"" + step +
+                              "\" after \"distill\"; expected \"distill\" last: it trains the "
+                              "rounded model, what is corrected later would be taken off twice");
+    }
+    steps.push_back(std::move(step));
   }
   return steps;
 }
@@ -205,16 +222,20 @@ Json reduced_json(const LayerPlan& plan) {
     if (plan.granularity != base.granularity) out["granularity"] = plan.granularity;
     if (plan.symmetric != base.symmetric) out["symmetric"] = plan.symmetric;
     if (plan.range != base.range) out["range"] = plan.range;
-    if (plan.weight_range != plan.range) out["weight_range"] = plan.weight_range;
+    if (plan.weight_range != weight_range_of(plan.range)) out["weight_range"] = plan.weight_range;
     if (plan.rounding != base.rounding) out["rounding"] = plan.rounding;
     if (plan.activation_bits <= 8 && plan.activation_range != base.activation_range) {
       out["activation_range"] = plan.activation_range;
     }
   }
   if (plan.prune.ratio > 0) out["prune"] = prune_json(plan.prune);
-  if (plan.rank != base.rank && plan.rank.share < 1) {
-    out["rank"] = {{"share", plan.rank.share}, {"form", plan.rank.form},
-                   {"data_aware", plan.rank.data_aware}};
+  if (plan.rank.factorizes()) {
+    out["rank"] = {{"form", plan.rank.form}, {"data_aware", plan.rank.data_aware}};
+    if (plan.rank.energy > 0) {
+      out["rank"]["energy"] = plan.rank.energy;
+    } else {
+      out["rank"]["share"] = plan.rank.share;
+    }
   }
   if (plan.codebook.entries > 0) {
     out["codebook"] = {{"entries", plan.codebook.entries}, {"init", plan.codebook.init}};
@@ -238,6 +259,10 @@ const std::vector<std::string>& layer_keys() {
   return keys;
 }
 
+std::string weight_range_of(const std::string& range) {
+  return range == "moving_average" ? "minmax" : range;
+}
+
 Result<void> apply_layer_key(const std::string& key, const Json& value, std::string_view where,
                              LayerPlan& plan) {
   const std::string here = at(where, key);
@@ -256,7 +281,8 @@ Result<void> apply_layer_key(const std::string& key, const Json& value, std::str
     if (!value.is_boolean()) return expected(here, value, "true or false");
     plan.symmetric = value.get<bool>();
   } else if (key == "range") {
-    KERF_ASSIGN(plan.range, one_of(value, here, {"minmax", "percentile", "entropy", "mse"}));
+    KERF_ASSIGN(plan.range,
+                one_of(value, here, {"minmax", "moving_average", "percentile", "entropy", "mse"}));
   } else if (key == "weight_range") {
     KERF_ASSIGN(plan.weight_range, one_of(value, here, {"minmax", "percentile", "entropy", "mse"}));
   } else if (key == "rounding") {
@@ -349,7 +375,7 @@ LayerPlan CompressionPlan::layer(const std::string& name) const {
   } else if (const auto star = layers_.find("*"); star != layers_.end()) {
     apply(star->second);
   }
-  if (!weight_range_given) plan.weight_range = plan.range;
+  if (!weight_range_given) plan.weight_range = weight_range_of(plan.range);
   // 16 means bf16 on both sides.
   if (plan.weight_bits == 16) plan.activation_bits = 16;
   if (plan.weight_bits == 32) plan.activation_bits = 32;

@@ -15,16 +15,21 @@ namespace kerf {
 struct PruneSpec {
   std::string structure = "channel";  ///< "channel", "unstructured", or n:m such as "2:4".
   double ratio = 0;                   ///< Share removed, 0 ≤ ratio < 1.
-  std::string score = "l1";           ///< "l1", "l2", "bn", "apoz", "taylor", "wanda".
+  std::string score = "l1";           ///< "l1", "l2", "bn", "apoz", "mean_output", "taylor", "wanda".
 
   friend bool operator==(const PruneSpec&, const PruneSpec&) = default;
 };
 
 /// A factorization of a layer's weights.
 struct RankSpec {
-  double share = 1;          ///< Of the full rank, 0 < share ≤ 1; 1 = not factorized.
+  double share = 1;          ///< Of the full rank, 0 < share ≤ 1; 1 = all of it.
   std::string form = "svd";  ///< "svd", "spatial", "tucker".
   bool data_aware = false;
+  /// Instead of a share: the fewest ranks that keep this part of the squared weights (of the
+  /// squared outputs where data_aware), 0 < energy < 1; 0 = by share.
+  double energy = 0;
+
+  [[nodiscard]] bool factorizes() const { return share < 1 || energy > 0; }
 
   friend bool operator==(const RankSpec&, const RankSpec&) = default;
 };
@@ -47,8 +52,10 @@ struct LayerPlan {
   std::string activation_range = "static"; ///< "static", "dynamic".
   std::string granularity = "channel";     ///< "channel", "tensor", "group:N".
   bool symmetric = true;
-  std::string range = "minmax";            ///< Of activations: "minmax", "percentile", "entropy", "mse".
-  std::string weight_range = "minmax";     ///< Of weights; follows `range` unless given.
+  /// Of activations: "minmax", "moving_average", "percentile", "entropy", "mse".
+  std::string range = "minmax";
+  /// Of weights, which have no moving average; follows `range` unless given.
+  std::string weight_range = "minmax";
   std::string rounding = "nearest";        ///< "nearest", "adaptive".
   PruneSpec prune;
   RankSpec rank;
@@ -125,6 +132,10 @@ class CompressionPlan {
   DistillSpec distill_;
   std::optional<double> global_prune_ratio_;
 };
+
+/// The weight_range of a layer that gives `range` only: the same; "minmax" for "moving_average",
+/// which needs samples that come one after another.
+[[nodiscard]] std::string weight_range_of(const std::string& range);
 
 /// Checks one key of a layer and puts its value into `plan`.
 ///

@@ -233,6 +233,28 @@ SpaceDefinition default_space() {
   return space;
 }
 
+Result<RacingSettings> parse_racing(const Json& value) {
+  RacingSettings racing;
+  const std::string where = "study.search.racing";
+  if (value.is_boolean()) {
+    racing.on = value.get<bool>();
+    return racing;
+  }
+  if (!value.is_object()) return expected(where, value, "true, false, or {\"confidence\": 0.999, \"front\": false}");
+  KERF_TRY(check_keys(value, where, {"confidence", "front"}));
+  if (value.contains("confidence")) {
+    KERF_ASSIGN(racing.confidence, number_of(value["confidence"], where + ".confidence"));
+    if (!(racing.confidence >= 0.5 && racing.confidence < 1)) {
+      return expected(where + ".confidence", value["confidence"], "0.5 to below 1");
+    }
+  }
+  if (value.contains("front")) {
+    if (!value["front"].is_boolean()) return expected(where + ".front", value["front"], "true or false");
+    racing.front = value["front"].get<bool>();
+  }
+  return racing;
+}
+
 Result<Window> parse_window(const Json& value) {
   Window window;
   KERF_TRY(check_keys(value, "study.window", {"start", "stop", "timezone"}));
@@ -350,12 +372,15 @@ Result<StudyDefinition> StudyDefinition::parse(const Json& document) {
 
   if (document.contains("search")) {
     const Json& search = document["search"];
-    KERF_TRY(check_keys(search, "study.search", {"sampler", "seed"}));
+    KERF_TRY(check_keys(search, "study.search", {"sampler", "seed", "racing"}));
     if (search.contains("sampler")) {
       KERF_ASSIGN(study.search.sampler, text_of(search["sampler"], "study.search.sampler"));
     }
     if (search.contains("seed")) {
       KERF_ASSIGN(study.search.seed, count_of(search["seed"], "study.search.seed", 0, 1LL << 31U));
+    }
+    if (search.contains("racing")) {
+      KERF_ASSIGN(study.search.racing, parse_racing(search["racing"]));
     }
   }
   if (document.contains("budget")) {
@@ -444,6 +469,12 @@ Json StudyDefinition::to_json() const {
   for (const auto& [key, values] : space.global) space_json["global"][key] = values;
   out["space"] = space_json;
   out["search"] = {{"sampler", search.sampler}, {"seed", search.seed}};
+  // The default stays unsaid, so that studies of before keep their identity.
+  if (!search.racing.on) {
+    out["search"]["racing"] = false;
+  } else if (search.racing != RacingSettings()) {
+    out["search"]["racing"] = {{"confidence", search.racing.confidence}, {"front", search.racing.front}};
+  }
   out["budget"] = {{"trials", budget.trials}};
   if (budget.seconds > 0) out["budget"]["seconds"] = budget.seconds;
   if (budget.stagnation > 0) out["budget"]["stagnation"] = budget.stagnation;

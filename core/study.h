@@ -78,9 +78,19 @@ struct SpaceDefinition {
   friend bool operator==(const SpaceDefinition&, const SpaceDefinition&) = default;
 };
 
+/// Whether, and how surely, poor candidates are stopped before all of them was measured.
+struct RacingSettings {
+  bool on = true;
+  double confidence = 0.999;  ///< Least probability, a candidate, of not stopping one that shouldn't be.
+  bool front = false;         ///< Also those that the front beats, not only those that break a constraint.
+
+  friend bool operator==(const RacingSettings&, const RacingSettings&) = default;
+};
+
 struct SearchSettings {
   std::string sampler = "profile";  ///< search/sampler.h knows the names.
   std::int64_t seed = 1;
+  RacingSettings racing;
 
   friend bool operator==(const SearchSettings&, const SearchSettings&) = default;
 };

@@ -35,6 +35,7 @@ Json Trial::to_json() const {
   Json out = {{"number", number},
               {"state", std::string(to_string(state))},
               {"candidate", candidate},
+              {"choices", choices},
               {"metrics", nullptr},
               {"hardware", nullptr},
               {"attempts", attempts},
@@ -45,7 +46,7 @@ Json Trial::to_json() const {
       out["hardware"] = metrics["hardware"];
       metrics.erase("hardware");
     }
-    for (const char* key : {"layers", "phase_ms", "warnings"}) {
+    for (const char* key : {"layers", "phase_ms", "warnings", "reason"}) {
       if (!metrics.contains(key)) continue;
       out[key] = metrics[key];
       metrics.erase(key);

@@ -26,15 +26,16 @@ struct Trial {
   TrialState state = TrialState::kWaiting;
   Json candidate;                     ///< A CompressionPlan.
   std::vector<int> choices;           ///< The sampler's coordinates, one index a dimension.
-  Json measurement;                   ///< A Measurement where complete, else null.
+  Json measurement;                   ///< A Measurement where complete, its beginning where pruned, else null.
   Json verification;                  ///< A Measurement on the test split, or null.
   std::int64_t attempts = 0;
   std::optional<Error> error;
   std::string started_at;             ///< RFC 3339, UTC; empty until it is leased.
   std::string finished_at;
 
-  /// As the API and `kerf run` print it: {number, state, candidate, metrics, hardware, attempts,
-  /// error, …}.
+  /// As the API and `kerf run` print it: {number, state, candidate, choices, metrics, hardware, attempts,
+  /// error, …}. Of a pruned one `metrics` are those of the samples that it saw, and `reason` says why it
+  /// was stopped.
   [[nodiscard]] Json to_json() const;
 };
 

@@ -43,6 +43,8 @@ struct WorkKey {
 ///   measure     {threads, batch}
 ///   metrics     names of the metrics that objectives and constraints need
 ///   seed        of the study
+///   racing      RacingTerms (core/racing.h), where the measurement may stop early; its result then has
+///               {pruned: true, reason}
 ///   metadata    texts for the exported model
 ///   looks       a LookRequest
 ///   scan_channels  whether an inspection is to time what fewer channels take (TiedGroup::costs)

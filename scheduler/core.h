@@ -192,6 +192,8 @@ class Core {
   [[nodiscard]] bool suits(const Study& study, const WorkerInfo& worker) const;
   [[nodiscard]] static bool labels_suit(const Study& study, const WorkerInfo& worker);
   [[nodiscard]] std::int64_t idle_for(const Study& study) const;
+  std::map<std::string, std::string> where_from(const storage::LeaseGrant& grant,
+                                                const StudyDefinition& definition);
   [[nodiscard]] Result<Work> build_work(const storage::LeaseGrant& grant);
 
   CoreOptions options_;

@@ -139,6 +139,7 @@ Result<bool> Core::queue_profile(Study& study) {
   std::vector<storage::NewWork> work;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     parts[i].samples = ProfilePlan::kSamples;
+    parts[i].timed = plan.timed();
     parts[i].seconds = limit / static_cast<double>(parts.size());
     work.push_back({WorkKind::kProfile, static_cast<std::int64_t>(i), parts[i].to_json(), {}, ""});
   }

@@ -19,13 +19,15 @@ void Core::learn(Study& study, const Trial& trial) {
   if (was_not_run(trial.error)) return;
   const auto known_trial = study.trials.find(trial.number);
   if (known_trial == study.trials.end()) return;
-  search::Observation observation = search::observation_of(study.definition, trial);
+  search::Observation observation =
+      search::observation_of(study.definition, study.racing ? study.racing->paired(trial) : trial);
   if (!study.measured_on.empty() && trial.state == TrialState::kComplete &&
       search::hardware_id(trial) != study.measured_on) {
     observation.state = TrialState::kFailed;
     observation.objectives.clear();
     observation.constraints.clear();
   }
+  if (study.racing && observation.state == TrialState::kComplete) study.racing->learn(trial.number, trial.measurement);
   if (study.front) {
     const auto before = study.front->trials();
     study.front->add(observation);

@@ -12,6 +12,7 @@
 #include "core/measurement.h"
 #include "core/model_info.h"
 #include "scheduler/core.h"
+#include "scheduler/racing.h"
 #include "scheduler/window.h"
 #include "search/front.h"
 
@@ -54,6 +55,7 @@ struct Core::Study {
   std::vector<double> reference;
   std::optional<search::FrontTracker> front;
   bool front_changed = false;
+  std::optional<Racing> racing;
 
   std::deque<WorkKey> line;    ///< Waiting work as last read from the store.
   bool line_stale = true;

@@ -31,7 +31,6 @@ Result<void> check_result(const WorkOutcome& outcome) {
     }
     case WorkKind::kTrial:
     case WorkKind::kVerify: {
-      if (outcome.result.contains("pruned")) return {};
       const auto measurement = Measurement::parse(outcome.result);
       if (!measurement.has_value()) return wrong(measurement.error().message);
       return {};
@@ -50,11 +49,14 @@ Result<void> check_result(const WorkOutcome& outcome) {
   return {};
 }
 
-// What measuring a candidate takes: the baseline's time without what is done once a study.
-double candidate_seconds(const Measurement& baseline) {
+// What measuring a candidate takes: the baseline's time without what is done once a study, and
+// without timing where no trial is timed.
+double candidate_seconds(const Measurement& baseline, bool timed) {
+  static const std::set<std::string> kOnce = {"load", "baseline", "wait_lock"};
+  static const std::set<std::string> kTiming = {"latency", "layers", "energy"};
   double ms = 0;
   for (const auto& [phase, spent] : baseline.phase_ms) {
-    if (phase != "load" && phase != "baseline" && phase != "wait_lock") ms += spent;
+    if (!kOnce.contains(phase) && (timed || !kTiming.contains(phase))) ms += spent;
   }
   return ms / 1000;
 }
@@ -309,12 +311,19 @@ void Core::baseline_ended(Study& study, const Trial& trial) {
                              "hardware; expected objectives and constraints that can"});
     return;
   }
+  // Fixed when the study was made: a later version's rule doesn't move it.
   study.reference = *reference;
+  const auto fixed = store_.document(id, "reference");
+  if (fixed.has_value() && *fixed && (*fixed)->contains("point")) {
+    const auto point = (**fixed)["point"].get<std::vector<double>>();
+    if (point.size() == reference->size()) study.reference = point;
+  }
   study.front.emplace(search::directions_of(study.definition), study.reference);
+  study.racing.emplace(study.definition, trial.measurement);
   study.measured_on = search::hardware_id(trial);
   if (const auto measured = Measurement::parse(trial.measurement); measured.has_value()) {
     study.hardware = measured->hardware;
-    study.trial_seconds = candidate_seconds(*measured);
+    study.trial_seconds = candidate_seconds(*measured, trial_metrics(study.definition).empty());
   }
   const auto pinned = store_.document(id, "hardware");
   if (pinned.has_value() && pinned->has_value() && (*pinned)->is_object()) {
@@ -497,6 +506,24 @@ bool Core::give(const WorkKey& key, const WorkerInfo& worker) {
   return false;
 }
 
+/// What an exported file says of itself: hashes of what it was made from, the plan, what was measured.
+std::map<std::string, std::string> Core::where_from(const storage::LeaseGrant& grant,
+                                                    const StudyDefinition& definition) {
+  std::map<std::string, std::string> out = {
+      {"kerf.study", grant.key.study},
+      {"kerf.trial", std::to_string(grant.key.number)},
+      {"kerf.plan", canonical_text(grant.candidate)},
+      {"kerf.source", definition.model},
+      {"kerf.calibration", definition.data.single.empty() ? definition.data.calibration
+                                                          : definition.data.single}};
+  const auto trial = store_.trial(grant.key.study, grant.key.number);
+  if (!trial.has_value()) return out;
+  if (const auto measured = measured_metadata(trial->measurement); measured.has_value()) {
+    out.insert(measured->begin(), measured->end());
+  }
+  return out;
+}
+
 Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
   const Study* study = find(grant.key.study);
   StudyDefinition stored;
@@ -523,14 +550,15 @@ Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
     case WorkKind::kTrial:
       payload["metrics"] =
           grant.key.number == 0 ? std::vector<std::string>{} : trial_metrics(definition);
+      if (study != nullptr && study->racing && study->front && grant.key.number != 0) {
+        if (const auto terms = study->racing->terms(study->front->trials())) payload["racing"] = terms->to_json();
+      }
       break;
     case WorkKind::kVerify:
       payload["metrics"] = verify_metrics();
       break;
     case WorkKind::kExport:
-      payload["metadata"] = {{"kerf.study", grant.key.study},
-                             {"kerf.trial", std::to_string(grant.key.number)},
-                             {"kerf.plan", canonical_text(grant.candidate)}};
+      payload["metadata"] = where_from(grant, definition);
       break;
     case WorkKind::kInspect:
       payload["scan_channels"] = definition.space.snap_channels;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "core/metric.h"
 #include "core/plan.h"
 #include "core/sha256.h"
 
@@ -19,7 +20,6 @@ namespace {
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 constexpr int kMostKinds = 4;             // of activations that are paired
 constexpr double kNoiseShare = 0.03;      // of a layer's time: less isn't a change
-constexpr double kAdditive = 0.002;       // share by which bytes may miss their sum
 
 /// What a layer of these keys reads: values of one kind need nothing between them.
 int kind_of(const Json& keys) {
@@ -101,18 +101,6 @@ ProfilePlan ProfilePlan::make(const StudyDefinition& study, const search::Search
   const std::string calibration = !study.data.single.empty()        ? study.data.single
                                   : !study.data.calibration.empty() ? study.data.calibration
                                                                     : study.data.evaluation;
-  // What is computed depends on the instruction set and the library, not on how fast they are.
-  out.damage_identity_ = {{"model", study.model},
-                          {"data", calibration},
-                          {"preprocess", study.preprocess ? study.preprocess->to_json() : Json()},
-                          {"samples", kSamples},
-                          {"isa", hardware.isa},
-                          {"onednn", hardware.onednn_version}};
-  out.cost_identity_ = {{"model", study.model},
-                        {"hardware", hardware.id()},
-                        {"threads", study.measure.threads},
-                        {"batch", study.measure.batch}};
-  out.batch_ = study.measure.batch;
   for (const Objective& objective : study.objectives) {
     out.metrics_.push_back(objective.metric);
     out.signs_.push_back(1);
@@ -127,6 +115,23 @@ ProfilePlan ProfilePlan::make(const StudyDefinition& study, const search::Search
       out.signs_.push_back(-1);
     }
   }
+  for (const std::string& metric : out.metrics_) {
+    const MetricInfo* info = find_metric(metric);
+    out.timed_ = out.timed_ || (info != nullptr && info->needs_latency);
+  }
+  // What is computed depends on the instruction set and the library, not on how fast they are.
+  out.damage_identity_ = {{"model", study.model},
+                          {"data", calibration},
+                          {"preprocess", study.preprocess ? study.preprocess->to_json() : Json()},
+                          {"samples", kSamples},
+                          {"isa", hardware.isa},
+                          {"onednn", hardware.onednn_version}};
+  out.cost_identity_ = {{"model", study.model},
+                        {"hardware", hardware.id()},
+                        {"threads", study.measure.threads},
+                        {"batch", study.measure.batch},
+                        {"timed", out.timed_}};
+  out.batch_ = study.measure.batch;
   // The settings that every plan of the space has, but for recoveries.
   search::Choices last;
   for (const search::Dimension& dimension : space.dimensions()) {
@@ -141,7 +146,7 @@ ProfilePlan ProfilePlan::make(const StudyDefinition& study, const search::Search
   out.add_layers(space);
   out.add_globals(space);
   out.add_rounds(space);
-  out.add_pairs(space);
+  if (out.timed_) out.add_pairs(space);
   return out;
 }
 
@@ -341,23 +346,26 @@ ProfilePlan::Adds ProfilePlan::adds(const Dimension& dimension, const Value& val
   return out;
 }
 
-// Whether the packed files of the rounds are as long as their single values say.
-bool ProfilePlan::storage_adds_up(const Looks& looks) const {
-  if (overlap_ || looks.base() == nullptr) return false;
-  std::map<std::string, double> sums;
+// Per round, what each of its values counts beside the first: single files hold it each, the round's
+// file once.
+std::map<std::string, double> ProfilePlan::storage_shared(const Looks& looks) const {
+  std::map<std::string, std::vector<double>> singles;
   for (const Dimension& dimension : dimensions_) {
     if (dimension.kind == DimensionKind::kGlobal || dimension.kind == DimensionKind::kPrune) continue;
     for (const Value& value : dimension.values) {
-      if (!value.cost_key.empty()) sums[value.cost_key] += adds(dimension, value, looks).storage_bytes;
+      if (!value.cost_key.empty()) singles[value.cost_key].push_back(adds(dimension, value, looks).storage_bytes);
     }
   }
-  const auto base = static_cast<double>(looks.base()->storage_bytes);
-  return !sums.empty() && std::all_of(sums.begin(), sums.end(), [&](const auto& sum) {
-    const CostLook* look = looks.cost(sum.first);
-    if (look == nullptr || !std::isfinite(sum.second)) return false;
-    const auto real = static_cast<double>(look->storage_bytes);
-    return std::abs(base + sum.second - real) <= kAdditive * real;
-  });
+  std::map<std::string, double> out;
+  for (const auto& [key, list] : singles) {
+    const CostLook* look = looks.cost(key);
+    if (look == nullptr || looks.base() == nullptr || list.size() < 2) continue;
+    double sum = static_cast<double>(looks.base()->storage_bytes);
+    for (const double one : list) sum += one;
+    const double shared = (sum - static_cast<double>(look->storage_bytes)) / static_cast<double>(list.size() - 1);
+    if (std::isfinite(shared)) out[key] = shared;
+  }
+  return out;
 }
 
 double ProfilePlan::in_metric(const std::string& metric, const Adds& adds, double base_us) const {
@@ -382,20 +390,21 @@ search::Profile ProfilePlan::profile(const std::map<std::string, Json>& document
   const Looks looks(*this, documents);
   if (looks.empty()) return out;
   const double base_us = looks.base() == nullptr ? kUnknown : looks.base()->total_us();
+  const std::map<std::string, double> shared = storage_shared(looks);
   for (const Dimension& dimension : dimensions_) {
     auto& values = out.alone.emplace_back();
     for (const Value& value : dimension.values) {
-      const Adds adds_here = adds(dimension, value, looks);
+      Adds adds_here = adds(dimension, value, looks);
+      if (const auto once = shared.find(value.cost_key); once != shared.end()) {
+        adds_here.storage_bytes -= once->second;
+      }
       auto& metrics = values.emplace_back();
       for (std::size_t m = 0; m < metrics_.size(); ++m) {
         metrics.push_back(signs_[m] * in_metric(metrics_[m], adds_here, base_us));
       }
     }
   }
-  const bool storage = storage_adds_up(looks);
-  for (const std::string& metric : metrics_) {
-    out.exact.push_back(metric == "storage_bytes" ? storage : !overlap_ && metric == "weight_bytes");
-  }
+  for (const std::string& metric : metrics_) out.exact.push_back(!overlap_ && metric == "weight_bytes");
   // What stands before a layer of one kind, behind one of another.
   std::map<std::size_t, std::vector<const Pair*>> by_first;
   for (const Pair& pair : pairs_) by_first[pair.first].push_back(&pair);

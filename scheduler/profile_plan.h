@@ -22,12 +22,15 @@ namespace kerf::scheduler {
 /// Cost:     what a layer's precision costs depends on that layer and on who stands before it, so one
 ///           look serves all layers at their n-th values ("round"), each in the layout in which it
 ///           runs among its like. Where kinds of activations differ between neighbours, looks in
-///           which they alternate say what passing from one to the other adds. Values that change
+///           which they alternate say what passing from one to the other adds; a study without a
+///           metric of time takes none of these. Values that change
 ///           shapes (channels, global pruning) are looked at one at a time.
 /// Metrics:  accuracy, top5, agreement, accuracy_drop, mae, rmse, kl, sqnr_db: the damage (KL; noise
 ///           where the outputs aren't scores) with the metric's sign, for the sampler to fit a scale;
 ///           latency_p50/p90/p99_us, latency_ratio, throughput_sps: from the sum of steps;
-///           weight_bytes, storage_bytes, macs: from the plans, exact where they turn out to add up.
+///           weight_bytes, storage_bytes, macs: from the plans; weight_bytes is exact where no layer has
+///           two dimensions. A packed file has what all layers of a kind share once: that is taken off
+///           each value by comparing single files with the round's.
 ///           Others are unknown.
 class ProfilePlan {
  public:
@@ -44,6 +47,9 @@ class ProfilePlan {
   /// Distinct ones, the values that change most first.
   [[nodiscard]] const std::vector<Want>& damage() const { return damage_; }
   [[nodiscard]] const std::vector<Want>& cost() const { return cost_; }
+
+  /// Whether costs are to be timed.
+  [[nodiscard]] bool timed() const { return timed_; }
 
   static constexpr std::int64_t kSamples = 96;
 
@@ -82,7 +88,7 @@ class ProfilePlan {
   void add_rounds(const search::SearchSpace& space);
   void add_pairs(const search::SearchSpace& space);
   [[nodiscard]] Adds adds(const Dimension& dimension, const Value& value, const Looks& looks) const;
-  [[nodiscard]] bool storage_adds_up(const Looks& looks) const;
+  [[nodiscard]] std::map<std::string, double> storage_shared(const Looks& looks) const;
   [[nodiscard]] double in_metric(const std::string& metric, const Adds& adds, double base_us) const;
 
   Json damage_identity_, cost_identity_;  ///< What keys are made of, beside the plan.
@@ -93,6 +99,7 @@ class ProfilePlan {
   std::string base_key_;                  ///< Cost of the f32 model.
   std::vector<Dimension> dimensions_;
   std::vector<Pair> pairs_;
+  bool timed_ = false;                    ///< Some metric is made of time.
   bool overlap_ = false;                  ///< Some layer has two dimensions: bytes multiply.
   std::vector<Want> damage_, cost_;
 };

@@ -19,23 +19,25 @@ Result<std::unique_ptr<Proposer>> Proposer::make(const StudyDefinition& study,
                                                  const SamplerFactory& factory,
                                                  std::vector<double> reference,
                                                  search::Profile profile) {
-  KERF_ASSIGN(search::SearchSpace space, search::SearchSpace::build(study.space, model));
-  if (space.dimensions().empty()) {
+  KERF_ASSIGN(search::SearchSpace built, search::SearchSpace::build(study.space, model));
+  const auto space = std::make_shared<const search::SearchSpace>(std::move(built));
+  if (space->dimensions().empty()) {
     // One point only: its plan is the baseline or the space's single candidate.
-    return std::unique_ptr<Proposer>(new Proposer(std::move(space), nullptr));
+    return std::unique_ptr<Proposer>(new Proposer(space, nullptr));
   }
   search::SamplerProblem problem;
-  problem.dimensions = space.specs();
+  problem.dimensions = space->specs();
   problem.directions = search::directions_of(study);
   problem.constraint_count = search::bound_count(study);
   problem.seed = study.search.seed;
-  problem.anchors = space.anchors();
+  problem.anchors = space->anchors();
+  problem.fingerprint = [space](const search::Choices& choices) { return space->fingerprint(choices); };
   problem.reference = std::move(reference);
   problem.profile = std::move(profile);
   if (study.budget.gain > 0) problem.poor_gain = study.budget.gain;
   KERF_ASSIGN(std::unique_ptr<search::Sampler> sampler,
               factory(study.search.sampler, std::move(problem)));
-  return std::unique_ptr<Proposer>(new Proposer(std::move(space), std::move(sampler)));
+  return std::unique_ptr<Proposer>(new Proposer(space, std::move(sampler)));
 }
 
 void Proposer::mark_pending(const KnownTrial& trial) {
@@ -46,17 +48,7 @@ void Proposer::mark_pending(const KnownTrial& trial) {
 Result<void> Proposer::tell(const search::Observation& observation,
                             const std::string& fingerprint) {
   known_.insert(fingerprint);
-  if (!sampler_) return {};
-  told_[fingerprint] = observation;
-  if (!observation.choices.empty()) KERF_TRY(sampler_->tell(observation));
-  const auto waiting = aliases_.find(fingerprint);
-  if (waiting == aliases_.end()) return {};
-  for (search::Choices& choices : waiting->second) {
-    search::Observation same = observation;
-    same.choices = std::move(choices);
-    KERF_TRY(sampler_->tell(same));
-  }
-  aliases_.erase(waiting);
+  if (sampler_ && !observation.choices.empty()) KERF_TRY(sampler_->tell(observation));
   return {};
 }
 
@@ -72,22 +64,14 @@ Result<std::vector<Proposal>> Proposer::ask(std::int64_t count) {
       points.emplace_back();
     }
     if (points.empty()) break;
-    bool fresh = false;
     for (search::Choices& choices : points) {
-      std::string fingerprint = space_.fingerprint(choices);
-      if (known_.insert(fingerprint).second) {
-        KERF_ASSIGN(const CompressionPlan plan, space_.plan(choices));
-        out.push_back({std::move(choices), plan.to_json(), std::move(fingerprint)});
-        fresh = true;
-      } else if (const auto told = told_.find(fingerprint); told != told_.end() && sampler_) {
-        search::Observation same = told->second;
-        same.choices = std::move(choices);
-        KERF_TRY(sampler_->tell(same));
-      } else {
-        aliases_[fingerprint].push_back(std::move(choices));
-      }
+      std::string fingerprint = space_->fingerprint(choices);
+      // The sampler knows all but the trials that aren't points of the space.
+      if (!known_.insert(fingerprint).second) continue;
+      KERF_ASSIGN(const CompressionPlan plan, space_->plan(choices));
+      out.push_back({std::move(choices), plan.to_json(), std::move(fingerprint)});
+      question = -1;
     }
-    if (fresh) question = -1;
     if (!sampler_) break;
   }
   return out;

@@ -49,8 +49,8 @@ struct KnownTrial {
   std::string fingerprint;
 };
 
-/// A study's space and sampler. Points that mean a plan that was tried are never proposed: the
-/// sampler is told what that plan's trial brought instead.
+/// A study's space and sampler. Points that mean a plan that was tried are never proposed; a sampler
+/// that comes upon one is told what that plan's trial brought.
 ///
 /// Threads:  one at a time; may block as long as its sampler does.
 class Proposer {
@@ -82,18 +82,16 @@ class Proposer {
   /// See search::Sampler::stalled().
   [[nodiscard]] bool stalled() const { return sampler_ && sampler_->stalled(); }
 
-  [[nodiscard]] const search::SearchSpace& space() const { return space_; }
+  [[nodiscard]] const search::SearchSpace& space() const { return *space_; }
 
  private:
-  Proposer(search::SearchSpace space, std::unique_ptr<search::Sampler> sampler)
+  Proposer(std::shared_ptr<const search::SearchSpace> space, std::unique_ptr<search::Sampler> sampler)
       : space_(std::move(space)), sampler_(std::move(sampler)) {}
 
-  search::SearchSpace space_;
+  std::shared_ptr<const search::SearchSpace> space_;
   std::unique_ptr<search::Sampler> sampler_;
   bool stalled_ = false;                                        // said in the log already
   std::set<std::string> known_;                                 // fingerprints of all trials
-  std::map<std::string, search::Observation> told_;             // by fingerprint
-  std::map<std::string, std::vector<search::Choices>> aliases_; // proposed again while pending
 };
 
 }  // namespace kerf::scheduler

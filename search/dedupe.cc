@@ -37,6 +37,7 @@ UniqueSampler::UniqueSampler(SamplerProblem problem, std::unique_ptr<Proposer> p
 Result<std::vector<Choices>> UniqueSampler::ask(std::int64_t count) {
   std::vector<Choices> out;
   while (static_cast<std::int64_t>(out.size()) < count) {
+    proposer_->expect(count - static_cast<std::int64_t>(out.size()));
     auto found = next();
     if (!found.has_value()) {
       // What was found before the trouble counts as proposed: it must not get lost.

@@ -42,25 +42,64 @@ bool FrontTracker::add(const Observation& observation) {
   return hypervolume_ > before;
 }
 
+namespace {
+
+/// A finished trial with the noise of its objectives.
+struct Seen {
+  std::int64_t number = 0;
+  UncertainPoint point;
+  bool feasible = false;
+};
+
+// Only members are asked: they are what is offered instead.
+std::vector<TiedTrial> tied_trials(std::span<const Seen> seen, std::span<const std::size_t> members,
+                                   std::span<const Direction> directions) {
+  std::vector<TiedTrial> out;
+  std::vector<bool> on_front(seen.size(), false);
+  for (const std::size_t m : members) on_front[m] = true;
+  for (std::size_t i = 0; i < seen.size(); ++i) {
+    if (on_front[i] || !seen[i].feasible || !rankable(seen[i].point.objectives, directions.size())) continue;
+    TiedTrial tied{seen[i].number, {}};
+    bool dropped = false;
+    for (const std::size_t m : members) {
+      if (!dominates(seen[m].point.objectives, seen[i].point.objectives, directions)) continue;
+      dropped = surely_dominates(seen[m].point, seen[i].point, directions);
+      if (dropped) break;
+      tied.with.push_back(seen[m].number);
+    }
+    if (!dropped) out.push_back(std::move(tied));
+  }
+  std::sort(out.begin(), out.end(), [](const TiedTrial& a, const TiedTrial& b) { return a.trial < b.trial; });
+  return out;
+}
+
+}  // namespace
+
 Front front(std::span<const Trial> trials, const StudyDefinition& study,
             std::span<const double> reference) {
   const std::vector<Direction> directions = directions_of(study);
   Front out;
   FrontTracker tracker(directions, {reference.begin(), reference.end()});
   std::vector<Candidate> candidates;
-  std::vector<std::int64_t> numbers;
+  std::vector<Seen> seen;
   for (const Trial& trial : trials) {
     if (!is_terminal(trial.state)) continue;
     Observation observation = observation_of(study, trial);
     tracker.add(observation);
     out.history.push_back({trial.number, tracker.hypervolume()});
+    if (observation.state != TrialState::kComplete) {
+      observation.objectives.clear();
+      observation.constraints.clear();
+    }
+    seen.push_back({trial.number,
+                    {observation.objectives, observe(study, trial.measurement).intervals},
+                    feasible(observation.constraints)});
     candidates.push_back({std::move(observation.objectives), std::move(observation.constraints)});
-    numbers.push_back(trial.number);
   }
   out.hypervolume = tracker.hypervolume();
   const Selection selection = select(candidates, directions);
   if (selection.nearest_miss) {
-    out.nearest_miss = numbers[*selection.nearest_miss];
+    out.nearest_miss = seen[*selection.nearest_miss].number;
     out.least_violation = selection.least_violation;
   }
   std::vector<ObjectiveVector> points;
@@ -68,7 +107,7 @@ Front front(std::span<const Trial> trials, const StudyDefinition& study,
   const std::vector<double> contributions =
       hypervolume_contributions(points, directions, reference);
   for (std::size_t k = 0; k < points.size(); ++k) {
-    out.members.push_back({numbers[selection.front[k]], points[k], contributions[k]});
+    out.members.push_back({seen[selection.front[k]].number, points[k], contributions[k]});
   }
   std::stable_sort(out.members.begin(), out.members.end(),
                    [&](const FrontMember& a, const FrontMember& b) {
@@ -79,6 +118,7 @@ Front front(std::span<const Trial> trials, const StudyDefinition& study,
                      }
                      return a.trial < b.trial;
                    });
+  out.tied = tied_trials(seen, selection.front, directions);
   return out;
 }
 

@@ -20,6 +20,13 @@ struct FrontMember {
   double contribution = 0;  ///< Of the hypervolume, this member alone.
 };
 
+/// A feasible trial that members of the front beat, but not by more than the noise: the measurements
+/// don't say that it is worse.
+struct TiedTrial {
+  std::int64_t trial = 0;
+  std::vector<std::int64_t> with;  ///< Members whose values are better, within the noise.
+};
+
 /// The hypervolume after a finished trial.
 struct HypervolumeStep {
   std::int64_t trial = 0;
@@ -29,6 +36,8 @@ struct HypervolumeStep {
 /// What a study has found.
 struct Front {
   std::vector<FrontMember> members;          ///< Feasible; best in the first objective first.
+  std::vector<TiedTrial> tied;               ///< By number. Together with the members: what no
+                                             ///< member surely dominates (search/pareto.h).
   std::optional<std::int64_t> nearest_miss;  ///< Trial of least violation, where nothing is feasible.
   double least_violation = 0;
   double hypervolume = 0;

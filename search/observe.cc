@@ -15,13 +15,25 @@ std::string interval_key(const std::string& metric) {
   return metric == "latency_p50_us" ? "latency_ci95_us" : metric + "_ci95";
 }
 
-std::array<double, 2> interval_of(const Json& measurement, const std::string& metric, double value) {
+std::optional<std::array<double, 2>> ci95_of(const Json& measurement, const std::string& metric) {
   const auto found = measurement.find(interval_key(metric));
   if (found == measurement.end() || !found->is_array() || found->size() != 2 ||
       !(*found)[0].is_number() || !(*found)[1].is_number()) {
-    return {value, value};
+    return std::nullopt;
   }
-  return {(*found)[0].get<double>(), (*found)[1].get<double>()};
+  return std::array{(*found)[0].get<double>(), (*found)[1].get<double>()};
+}
+
+std::array<double, 2> interval_of(const Json& measurement, const std::string& metric, double value) {
+  if (metric == "accuracy") {
+    const auto drop = measurement.find("accuracy_drop");
+    const auto around = ci95_of(measurement, "accuracy_drop");
+    if (drop != measurement.end() && drop->is_number() && around) {
+      const double baseline = value + drop->get<double>();
+      return {baseline - (*around)[1], baseline - (*around)[0]};
+    }
+  }
+  return ci95_of(measurement, metric).value_or(std::array{value, value});
 }
 
 }  // namespace
@@ -74,9 +86,9 @@ Observation observation_of(const StudyDefinition& study, const Trial& trial) {
   out.number = trial.number;
   out.choices = trial.choices;
   out.state = trial.state;
-  if (trial.state != TrialState::kComplete) return out;
+  if (trial.state != TrialState::kComplete && trial.state != TrialState::kPruned) return out;
   Outcome outcome = observe(study, trial.measurement);
-  if (!outcome.complete()) {
+  if (trial.state == TrialState::kComplete && !outcome.complete()) {
     out.state = TrialState::kFailed;
     return out;
   }

@@ -17,7 +17,9 @@ namespace kerf::search {
 struct Outcome {
   ObjectiveVector objectives;        ///< In the study's order; NaN where the metric is missing.
   std::vector<double> constraints;   ///< One a bound: value − max, min − value; NaN where missing.
-  std::vector<std::array<double, 2>> intervals;  ///< Of the objectives; [v, v] where there is none.
+  /// Of the objectives; [v, v] where there is none. That of accuracy is around its difference from
+  /// the baseline on the same samples, where that is known: candidates are compared with each other.
+  std::vector<std::array<double, 2>> intervals;
   std::vector<std::string> missing;  ///< Metrics that were needed and aren't there, each once.
 
   [[nodiscard]] bool complete() const { return missing.empty(); }
@@ -32,7 +34,8 @@ struct Outcome {
 /// Reads objectives and constraints from a measurement's JSON (Measurement::to_json()).
 [[nodiscard]] Outcome observe(const StudyDefinition& study, const Json& measurement);
 
-/// A finished trial as samplers see it. A complete trial without one of the needed metrics is told
+/// A finished trial as samplers see it. Of a pruned one what it showed until then, NaN where it didn't
+/// come to that. A complete trial without one of the needed metrics is told
 /// as failed: it can't rank.
 [[nodiscard]] Observation observation_of(const StudyDefinition& study, const Trial& trial);
 

@@ -19,6 +19,10 @@ class Proposer {
  public:
   virtual ~Proposer() = default;
 
+  /// So many proposals are wanted now: whoever asks another process may ask for all at once. Changes
+  /// nothing of what is proposed.
+  virtual void expect(std::int64_t /*count*/) {}
+
   /// A point, possibly a known one; another `attempt` gives another.
   [[nodiscard]] virtual Result<Choices> propose(std::int64_t attempt) = 0;
 

@@ -30,8 +30,10 @@ struct Observation {
   std::int64_t number = 0;
   Choices choices;
   TrialState state = TrialState::kComplete;
-  std::vector<double> objectives;   ///< In the study's order and own units; empty unless complete.
-  std::vector<double> constraints;  ///< g ≤ 0 is feasible; one for each bound; empty unless complete.
+  std::vector<double> objectives;   ///< In the study's order and own units; empty where it failed.
+  std::vector<double> constraints;  ///< g ≤ 0 is feasible; one for each bound; empty where it failed.
+                                    ///< Of a pruned trial both are what part of the samples said, NaN
+                                    ///< where nothing is known: to learn from, never to rank.
 };
 
 /// What a sampler is made for.

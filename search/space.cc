@@ -23,6 +23,14 @@ bool goes_to_layers(const std::string& key, const Json& value) {
          (key == "prune" && value.is_object());
 }
 
+/// Whether a layer can take a default for `key`, with which its plan would be this.
+bool supports_default(const LayerInfo& layer, const std::string& key, const LayerPlan& plan) {
+  if (key == "prune") return supports_prune(layer, plan.prune);
+  if (key == "rank") return supports_rank(layer, plan.rank);
+  if (key == "codebook") return plan.codebook.entries == 0 || layer.codebook;
+  return has_meaning(plan) && supports_bits(layer, plan);
+}
+
 /// How far two precisions are apart: a bit's worth is relative.
 double distance(const LayerPlan& a, const LayerPlan& b) {
   return std::abs(std::log2(effective_bits(a.weight_bits) / effective_bits(b.weight_bits))) +
@@ -114,10 +122,7 @@ Json SearchSpace::plan_json(const Choices& choices) const {
       for (const char* none : {"prune", "rank", "codebook"}) {
         if (extended.contains(none) && extended[none].is_null()) extended.erase(none);
       }
-      const LayerPlan plan = layer_plan_of(extended);
-      if (key == "prune" ? supports_prune(layer, plan.prune) : supports_bits(layer, plan)) {
-        keys[key] = value;
-      }
+      if (supports_default(layer, key, layer_plan_of(extended))) keys[key] = value;
     }
     for (const char* none : {"prune", "rank", "codebook"}) {
       if (keys.contains(none) && keys[none].is_null()) keys.erase(none);
@@ -128,6 +133,8 @@ Json SearchSpace::plan_json(const Choices& choices) const {
     if (whole.weight_bits < 2 || (whole.weight_bits <= 8 && grouped)) {
       keys.erase("codebook");
     }
+    // Shared values are rounded as one.
+    if (keys.contains("codebook")) keys.erase("rounding");
     if (whole.weight_bits == 32) {
       for (const std::string& key : precision_keys()) keys.erase(key);
     }
@@ -266,7 +273,7 @@ std::optional<Choices> SearchSpace::choices_of(const CompressionPlan& plan) cons
         if (dimension.kind == DimensionKind::kRank) probe.rank = value.rank;
         if (dimension.kind == DimensionKind::kCodebook) probe.codebook = value.codebook;
         if (keys.empty() && target.prune.ratio <= 0) probe.prune = target.prune;
-        if (keys.empty() && target.rank.share >= 1) probe.rank = target.rank;
+        if (keys.empty() && !target.rank.factorizes()) probe.rank = target.rank;
       }
       if (probe == target) {
         choices[d] = static_cast<int>(v);

@@ -45,7 +45,8 @@ struct Dimension {
 /// where the inspection timed them (search/snap_channels.h).
 ///
 /// A choice that a layer doesn't support is dropped; a layer that supports none of a key's choices
-/// stays as it is, unless a rule names it in full, which is an error.
+/// stays as it is, unless a rule names it in full, which is an error. A recovery that the model can't
+/// have is dropped; where the study wants no other, that is an error.
 ///
 /// A value of `global` for weight_bits, activation_bits, prune (with a structure), rank or codebook
 /// is given to each layer that supports it and doesn't choose that key itself.

@@ -324,6 +324,7 @@ class SpaceBuilder {
         if (!plan.has_value()) return with_context("study.space.global", plan.error());
         if (seen.insert(canonical_text(plan->to_json())).second) values.push_back(Json{{key, value}});
       }
+      if (key == "recovery") KERF_TRY(drop_recoveries(values));
       const bool ratios = key == "prune" && std::all_of(given.begin(), given.end(), [](const Json& v) {
                             return v.is_number();
                           });
@@ -345,6 +346,21 @@ class SpaceBuilder {
       space_.dimensions_.push_back(std::move(dimension));
     }
     return {};
+  }
+
+  /// Takes away what the model can't be recovered by.
+  ///
+  /// Errors:   invalid_argument: nothing is left.
+  Result<void> drop_recoveries(std::vector<Json>& values) const {
+    if (model_.distill_refused_because.empty()) return {};
+    std::erase_if(values, [](const Json& value) {
+      const Json& steps = value["recovery"];
+      return steps == "distill" ||
+             (steps.is_array() && std::find(steps.begin(), steps.end(), "distill") != steps.end());
+    });
+    if (!values.empty()) return {};
+    return invalid_argument("study.space.global.recovery: the model can't be distilled: " +
+                            model_.distill_refused_because);
   }
 
   static bool changes_nothing(const std::string& key, const Json& value) {

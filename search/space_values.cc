@@ -16,19 +16,6 @@ bool contains(const std::vector<Json>& list, const Json& value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
 
-/// Whether some kernel stands for the combination: integers with integers, weights alone, signs with
-/// signs; bf16 and f32 are one thing each. Groups have no integer kernel, and signs no groups.
-bool has_meaning(const LayerPlan& plan) {
-  if (plan.weight_bits >= 16) return true;
-  const bool signs = plan.weight_bits == 1 || plan.weight_bits == kTernaryBits;
-  const bool grouped = plan.granularity.starts_with("group:");
-  if (grouped && (signs || plan.activation_bits <= 8)) return false;
-  if (signs && !plan.symmetric && plan.activation_bits > 8) return false;
-  if (plan.activation_bits == 16) return signs;
-  if (plan.activation_bits == 1) return signs && plan.activation_range == "static";
-  return true;
-}
-
 bool supports_granularity(const LayerInfo& layer, const std::string& granularity) {
   const std::string listed = granularity.starts_with("group:") ? "group:N" : granularity;
   return std::find(layer.granularities.begin(), layer.granularities.end(), listed) !=
@@ -44,7 +31,7 @@ Json reduced_precision(const Json& keys) {
   out["weight_bits"] = bits_json(plan.weight_bits);
   out["activation_bits"] = plan.activation_bits;
   if (plan.activation_bits == 32) out.erase("activation_range");
-  if (out.contains("range") && out.value("weight_range", "") == plan.range) {
+  if (out.contains("range") && out.value("weight_range", "") == weight_range_of(plan.range)) {
     out.erase("weight_range");
   }
   // Ranges of activations that aren't quantized decide the weights' range only.
@@ -63,8 +50,10 @@ Json reduced_single(const std::string& key, const LayerPlan& plan) {
     return {{"prune", value}};
   }
   if (key == "rank") {
-    if (plan.rank.share >= 1) return Json::object();
-    Json value = {{"share", plan.rank.share}, {"form", plan.rank.form}};
+    if (!plan.rank.factorizes()) return Json::object();
+    Json value = {{"form", plan.rank.form}};
+    value[plan.rank.energy > 0 ? "energy" : "share"] =
+        plan.rank.energy > 0 ? plan.rank.energy : plan.rank.share;
     if (plan.rank.data_aware) value["data_aware"] = true;
     return {{"rank", value}};
   }
@@ -75,6 +64,7 @@ Json reduced_single(const std::string& key, const LayerPlan& plan) {
 /// How much a prune, rank or codebook takes away; larger is more.
 double strength(const LayerPlan& plan) {
   if (plan.prune.ratio > 0) return plan.prune.ratio;
+  if (plan.rank.energy > 0) return 1 - plan.rank.energy;
   if (plan.rank.share < 1) return 1 - plan.rank.share;
   return plan.codebook.entries > 0 ? 1.0 / plan.codebook.entries : 0;
 }
@@ -93,6 +83,18 @@ const std::vector<std::string>& precision_keys() {
   return keys;
 }
 
+bool has_meaning(const LayerPlan& plan) {
+  if (plan.weight_bits >= 16) return true;
+  const bool signs = plan.weight_bits == 1 || plan.weight_bits == kTernaryBits;
+  const bool grouped = plan.granularity.starts_with("group:");
+  if (grouped && (signs || plan.activation_bits <= 8)) return false;
+  if (signs && plan.rounding != "nearest") return false;
+  if (signs && !plan.symmetric && plan.activation_bits > 8) return false;
+  if (plan.activation_bits == 16) return signs;
+  if (plan.activation_bits == 1) return signs && plan.activation_range == "static";
+  return true;
+}
+
 double effective_bits(int weight_bits) { return weight_bits == kTernaryBits ? 1.58 : weight_bits; }
 
 LayerPlan layer_plan_of(const Json& keys) {
@@ -100,7 +102,7 @@ LayerPlan layer_plan_of(const Json& keys) {
   for (const auto& [key, value] : keys.items()) {
     (void)apply_layer_key(key, value, "space", plan).has_value();
   }
-  if (!keys.contains("weight_range")) plan.weight_range = plan.range;
+  if (!keys.contains("weight_range")) plan.weight_range = weight_range_of(plan.range);
   if (plan.weight_bits == 16) plan.activation_bits = 16;
   if (plan.weight_bits == 32) plan.activation_bits = 32;
   return plan;
@@ -120,7 +122,9 @@ bool supports_prune(const LayerInfo& layer, const PruneSpec& prune) {
   if (prune.ratio <= 0) return true;
   // Some scores speak of whole channels only, one of single weights only.
   const bool channel = prune.structure == "channel";
-  if (channel ? prune.score == "wanda" : prune.score == "bn" || prune.score == "apoz") return false;
+  if (channel ? prune.score == "wanda" : prune.score == "bn" || prune.score == "apoz" || prune.score == "mean_output") {
+    return false;
+  }
   const auto& scores = layer.prune_scores;
   if (!scores.empty() && std::find(scores.begin(), scores.end(), prune.score) == scores.end()) {
     return false;
@@ -137,7 +141,7 @@ bool supports_prune(const LayerInfo& layer, const PruneSpec& prune) {
 
 bool supports_rank(const LayerInfo& layer, const RankSpec& rank) {
   // A model that was inspected before factors were listed says nothing of them.
-  if (rank.share >= 1 || !layer.rank_forms) return true;
+  if (!rank.factorizes() || !layer.rank_forms) return true;
   const auto& forms = *layer.rank_forms;
   return std::find(forms.begin(), forms.end(), rank.form) != forms.end();
 }

@@ -19,6 +19,11 @@ namespace kerf::search {
 /// Weight bits as a number to compare: 32, 16, 8 … 2, 1.58 for ternary, 1.
 [[nodiscard]] double effective_bits(int weight_bits);
 
+/// Whether some kernel stands for the combination of bits and the other keys of precision: integers
+/// with integers, weights alone, signs with signs; bf16 and f32 are one thing each. Groups have no
+/// integer kernel, and signs neither groups nor a way of rounding.
+[[nodiscard]] bool has_meaning(const LayerPlan& plan);
+
 /// Whether the layer supports these bits, as the model's inspection lists them.
 [[nodiscard]] bool supports_bits(const LayerInfo& layer, const LayerPlan& plan);
 

@@ -131,7 +131,7 @@ function draw() {
   $("cancel").hidden = !["running", "paused"].includes(study.state);
   const finished = trials.filter((t) => ["complete", "pruned", "failed"].includes(t.state)).length;
   const numbers = [["trials", `${finished} / ${study.definition.budget.trials}`], ["on the front", front.front.length],
-    ["hypervolume", Number(front.hypervolume).toPrecision(4)], ["failed", trials.filter((t) => t.state === "failed").length]];
+    ["hypervolume", Number(front.hypervolume).toPrecision(4)], ["stopped early", trials.filter((t) => t.state === "pruned").length], ["failed", trials.filter((t) => t.state === "failed").length]];
   $("numbers").replaceChildren(...numbers.map(([name, value]) => {
     const entry = node("div");
     entry.append(node("dt", name), node("dd", String(value)));
@@ -184,6 +184,16 @@ function drawPlot() {
   }
 }
 
+// What the test split said; marked where it takes a promise back.
+function testCell(member) {
+  const cell = node("td", shown("accuracy", member.verification?.accuracy));
+  if (member.holds !== false) return cell;
+  cell.className = "broken";
+  cell.append(" ", ...member.broken.map((b) => node("div",
+    `${b.metric} ${shown(b.metric, b.measured)}, promised ${shown(b.metric, b.interval[0])} … ${shown(b.metric, b.interval[1])}: doesn’t hold`)));
+  return cell;
+}
+
 function drawFront() {
   const names = state.front.objectives.map((o) => o.metric);
   const columns = [...new Set([...names, "latency_ratio"])];
@@ -193,7 +203,7 @@ function drawFront() {
     const row = node("tr", undefined, member.trial === state.chosen ? { class: "chosen" } : {});
     row.append(node("td", member.trial === 0 ? "0 (f32)" : String(member.trial)),
       ...columns.map((name) => node("td", shown(name, member.metrics[name]))),
-      node("td", shown("accuracy", member.verification?.accuracy)));
+      testCell(member));
     row.addEventListener("click", () => pick(member.trial));
     return row;
   });
@@ -217,7 +227,8 @@ function drawTrial(number) {
   $("trial").hidden = false;
   $("trial-title").textContent = `Trial ${number} · ${trial.state}`;
   $("download").hidden = trial.state !== "complete";
-  $("trial-plan").textContent = trial.error ? trial.error.message : JSON.stringify(trial.candidate, null, 1);
+  const why = trial.error?.message ?? (trial.reason ? `Stopped early: ${trial.reason}` : "");
+  $("trial-plan").textContent = trial.error ? why : [why, JSON.stringify(trial.candidate, null, 1)].filter(Boolean).join("\n");
   $("trial-metrics").replaceChildren(...Object.entries(trial.metrics ?? {}).filter(([, v]) => typeof v === "number").map(([name, value]) => {
     const row = node("tr");
     const interval = trial.metrics[`${name}_ci95`];

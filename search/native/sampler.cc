@@ -70,12 +70,10 @@ void NativeProposer::tell(const Observation& observation) {
   }
   known_.insert(name_of(observation.choices));
   fresh_ = false;
-  if (observation.state != TrialState::kComplete ||
-      !rankable(observation.objectives, objectives_) ||
-      (!observation.constraints.empty() &&
-       !rankable(observation.constraints, bounds_.size()))) {
-    return;
-  }
+  const bool pruned = observation.state == TrialState::kPruned && observation.objectives.size() == objectives_;
+  const bool complete = observation.state == TrialState::kComplete && rankable(observation.objectives, objectives_) &&
+                        (observation.constraints.empty() || rankable(observation.constraints, bounds_.size()));
+  if (!pruned && !complete) return;
   Told told;
   told.x = observation.choices;
   for (std::size_t m = 0; m < objectives_; ++m) {
@@ -83,7 +81,8 @@ void NativeProposer::tell(const Observation& observation) {
   }
   told.constraints = observation.constraints;
   told.constraints.resize(bounds_.size(), 0.0);
-  told.violation = violation(told.constraints);
+  // A pruned trial teaches what it showed, and stands for nothing that was reached.
+  told.violation = pruned ? kInfinity : violation(told.constraints);
   told_.push_back(std::move(told));
 }
 
@@ -106,7 +105,9 @@ void NativeProposer::learn() {
 
 void NativeProposer::learn_one(const Told& told, std::size_t index) {
   for (std::size_t m = 0; m < metrics_.size(); ++m) {
-    metrics_[m].append(told.x, m < objectives_ ? told.objectives[m] : told.constraints[m - objectives_]);
+    const double value = m < objectives_ ? told.objectives[m] : told.constraints[m - objectives_];
+    // What a pruned trial didn't come to is taken as predicted, which leaves the mean where it is.
+    metrics_[m].append(told.x, std::isfinite(value) ? value : metrics_[m].model().metric(layout_, told.x));
   }
   kept_.push_back(index);
   if (kept_.size() > kMostKept) limit();
@@ -166,6 +167,8 @@ void NativeProposer::link_bounds() {
       const double tolerance = 1e-9 * std::max(1e-12, std::abs(bound.slope * run));
       bool fits = bound.slope != 0;
       for (std::size_t i = 0; i < learned_ && fits; ++i) {
+        // Of a pruned trial one or the other may not be known.
+        if (!std::isfinite(told_[i].constraints[c]) || !std::isfinite(told_[i].objectives[o])) continue;
         fits = std::abs(told_[i].constraints[c] - bound.constant -
                         bound.slope * told_[i].objectives[o]) <= tolerance;
       }

@@ -1,43 +1,44 @@
-"""Optuna behind JSON lines: the Python half of kerf's Optuna samplers.
+"""Optuna behind JSON lines: the Python half of search/optuna.
 
-Runs inside a child of kerf (search/optuna/bridge_process.cc), which embeds this text. Reads one
-JSON object a line from descriptor 0 and answers each with one: {"ok": true, ...} or {"ok": false,
-"kind": "missing" | "internal", "error": "..."}. Descriptor 0 is a socket that answers go back on;
-where it is a pipe or a terminal, they go to descriptor 1.
+Runs inside a child of kerf (search/optuna/bridge_process.cc). The build puts samplers.py, export.py
+and this file together into one text. Reads one JSON object a line from descriptor 0 and answers each
+with one: {"ok": true, ...} or {"ok": false, "kind": "missing" | "version" | "internal", "error":
+"..."}. Descriptor 0 is a socket that answers go back on; where it is a pipe or a terminal, they go to
+descriptor 1.
 
-Messages (protocol 1):
+Messages (protocol 2; every message says {"protocol": 2}, another number is refused):
   hello    {}                                     -> {protocol, optuna, python}
-  create   {sampler, dimensions: [{choices, ordered}], directions, seed, anchors} -> {}
-  tell     {trials: [{choices, state, values, constraints}], pending: [[index, ...], ...]} -> {}
+  create   {sampler: {name, ...}, space: [[name, distribution], ...], directions, seed} -> {}
+  tell     {trials: [{params, state, values, constraints}], running: [params, ...]} -> {}
            Adds finished trials in order, and says which points wait or run now (all of them).
-  ask      {attempt}                              -> {choices}
+  ask      {count, attempt, answered: [{params, state, values, constraints}]} -> {params: [params, ...]}
+           The first with this attempt, each next one as if those before it were running.
+           `answered`: what was proposed in earlier attempts and is known already; known for this
+           question only.
+  export   {path, study, directions, metrics, space, attributes} -> {}
+  export_trials {trials: [{state, params, values, constraints, attributes, started_at, finished_at}]}
+  export_end    {}                                -> {trials: their number}
   ping     {}                                     -> {}
   shutdown {}                                     -> {}, then the process ends
+A distribution is {type: "int" | "float", low, high, step, log} or {type: "categorical", choices};
+params are one value a name, in the space's order: a number, or the index of a choice. In an export
+they are {name: value}.
 
-Every answer to ask is a function of what was created and told and of the attempt, never of what was
+Every answer to ask is a function of what was created and told and of the question, never of what was
 asked before: the process can be rebuilt at any time by telling the finished trials again. Hence a
 sampler is made for each ask, seeded by the number of known trials; the study holds the finished
-trials in the order of their tells, then the pending ones, and nothing that was only asked for; and
+trials in the order of their tells, then the running ones, and nothing that was only asked for; and
 the generation of NSGA is the position of a complete trial divided by the population.
 """
 
+import json
+import stat
 import sys
+import traceback
+import warnings
 
-sys.path = [entry for entry in sys.path if entry]  # modules never come from the working folder
-
-import hashlib  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import stat  # noqa: E402
-import traceback  # noqa: E402
-import warnings  # noqa: E402
-from datetime import datetime  # noqa: E402
-
-PROTOCOL = 1
+PROTOCOL = 2
 HUGE = 1e60  # larger values would overflow where Optuna multiplies objectives
-# Of NSGA. Studies have hundreds of trials, not thousands: in bench_search_quality 12 finds more than
-# 16, 24 and Optuna's own 50 after 20, 50 and 100 trials, and as much or more after 200.
-POPULATION = 12
 
 
 def load_optuna():
@@ -48,57 +49,8 @@ def load_optuna():
     return optuna
 
 
-def derived_seed(*words):
-    digest = hashlib.sha256(":".join(str(word) for word in words).encode()).digest()
-    return int.from_bytes(digest[:4], "little")
-
-
-class Missing(Exception):
-    """A module that a sampler needs isn't installed."""
-
-
-def make_samplers(optuna, space, order):
-    """Optuna's samplers, told the search space instead of inferring it from each past trial."""
-
-    class Tpe(optuna.samplers.TPESampler):
-        def infer_relative_search_space(self, study, trial):
-            return space
-
-    class Generations:
-        """Generations by position: what is complete in the order of tells, by the dozen."""
-
-        def infer_relative_search_space(self, study, trial):
-            return space
-
-        def get_trial_generation(self, study, trial):
-            return len(order) // POPULATION
-
-        def get_population(self, study, generation):
-            return order[generation * POPULATION : (generation + 1) * POPULATION]
-
-    class Nsga2(Generations, optuna.samplers.NSGAIISampler):
-        pass
-
-    class Nsga3(Generations, optuna.samplers.NSGAIIISampler):
-        pass
-
-    class Qmc(optuna.samplers.QMCSampler):
-        sample_id = 0
-
-        def infer_relative_search_space(self, study, trial):
-            return space
-
-        def _find_sample_id(self, study, search_space):
-            return self.sample_id
-
-    class Gp(optuna.samplers.GPSampler):
-        def infer_relative_search_space(self, study, trial):
-            return space
-
-    return {"tpe": Tpe, "nsga2": Nsga2, "nsga3": Nsga3, "qmc": Qmc, "gp": Gp}
-
-
-NEEDS = {"qmc": ["scipy"], "gp": ["scipy", "torch"]}
+class WrongVersion(Exception):
+    pass
 
 
 def make_ledger(optuna):
@@ -122,30 +74,27 @@ def make_ledger(optuna):
 class Bridge:
     def __init__(self, optuna, message):
         self.optuna = optuna
-        self.kind = message["sampler"]
-        for module in NEEDS.get(self.kind, []):
-            try:
-                __import__(module)
-            except ImportError as error:
-                raise Missing(f"{error}; expected {module} beside Optuna") from error
         self.seed = message["seed"]
-        self.space = {}
-        for index, dimension in enumerate(message["dimensions"]):
-            count = dimension["choices"]
-            if dimension["ordered"] and count > 2:
-                distribution = optuna.distributions.IntDistribution(0, count - 1)
-            else:
-                distribution = optuna.distributions.CategoricalDistribution(range(count))
-            self.space[f"{index:06d}"] = distribution
+        self.space = {name: make_distribution(optuna, d) for name, d in message["space"]}
+        self.choices = [getattr(d, "choices", None) for d in self.space.values()]
         self.ledger = make_ledger(optuna)
         self.study = optuna.create_study(storage=self.ledger, directions=message["directions"])
-        self.anchors = message["anchors"]
         self.finished = 0
-        self.pending = []
+        self.running = []
         self.complete = []  # FrozenTrials, in the order of tells
-        self.samplers = make_samplers(optuna, self.space, self.complete)
+        self.samplers = Samplers(optuna, message["sampler"], self.seed, self.space, self.complete)
 
-    def frozen(self, choices, state, values=None, constraints=()):
+    def values_of(self, params):
+        """Values from what is sent: choices travel as their indices."""
+        return [c[p] if c is not None else p for c, p in zip(self.choices, params, strict=True)]
+
+    def sent(self, values):
+        out = []
+        for choices, distribution, value in zip(self.choices, self.space.values(), values):
+            out.append(value if choices is None else int(distribution.to_internal_repr(value)))
+        return out
+
+    def frozen(self, params, state, values=None, constraints=()):
         now = datetime.now()
         trial = self.optuna.trial.FrozenTrial(
             number=-1,
@@ -155,7 +104,7 @@ class Bridge:
             values=values,
             datetime_start=now,
             datetime_complete=now if state.is_finished() else None,
-            params=dict(zip(self.space, choices)),
+            params=dict(zip(self.space, self.values_of(params))),
             distributions=self.space,
             user_attrs={},
             system_attrs={},
@@ -165,102 +114,122 @@ class Bridge:
             trial.set_constraint(str(index), max(-HUGE, min(HUGE, constraint)))
         return trial
 
-    def tell(self, message):
+    def told(self, message):
         states = self.optuna.trial.TrialState
-        added = []
-        for told in message["trials"]:
-            if told["state"] == "complete":
-                values = [max(-HUGE, min(HUGE, value)) for value in told["values"]]
-                trial = self.frozen(told["choices"], states.COMPLETE, values, told["constraints"])
-            else:
-                trial = self.frozen(told["choices"], states.PRUNED)
-            added.append(trial)
+        if message["state"] == "complete":
+            values = [max(-HUGE, min(HUGE, value)) for value in message["values"]]
+            return self.frozen(message["params"], states.COMPLETE, values, message["constraints"])
+        return self.frozen(
+            message["params"], states.PRUNED if message["state"] == "pruned" else states.FAIL
+        )
+
+    def tell(self, message):
+        added = [self.told(trial) for trial in message["trials"]]
         self.ledger.replace_tail(self.study._study_id, self.finished, added)
         self.finished += len(added)
         for trial in added:
-            if trial.state == states.COMPLETE:
+            if trial.state == self.optuna.trial.TrialState.COMPLETE:
                 self.complete.append(trial)
-                if self.kind.startswith("nsga") and len(self.complete) % POPULATION == 0:
-                    self.select_parents(len(self.complete) // POPULATION)
-        self.pending = message["pending"]
-        self.restore_pending()
+                population = self.samplers.population
+                if population and len(self.complete) % population == 0:
+                    self.select_parents(len(self.complete) // population)
+        self.running = message["running"]
+        self.set_tail(self.running)
 
-    def restore_pending(self):
-        running = self.optuna.trial.TrialState.RUNNING
-        tail = [self.frozen(choices, running) for choices in self.pending]
+    def set_tail(self, running, answered=()):
+        state = self.optuna.trial.TrialState.RUNNING
+        tail = [self.told(trial) for trial in answered]
+        tail += [self.frozen(params, state) for params in running]
         self.ledger.replace_tail(self.study._study_id, self.finished, tail)
 
     def select_parents(self, generation):
         # At once and with a seed of its own: NSGA-III draws lots here, and the study keeps the result.
-        sampler = self.sampler(derived_seed(self.seed, "parents", generation))
+        sampler = self.samplers.make(derived_seed(self.seed, "parents", generation), 0, 0)
         sampler.get_parent_population(self.study, generation)
 
-    def sampler(self, seed):
-        make = self.samplers[self.kind]
-        if self.kind == "tpe":
-            return make(
-                seed=seed,
-                multivariate=True,
-                constant_liar=True,
-                n_startup_trials=self.anchors + 10,
-            )
-        if self.kind in ("nsga2", "nsga3"):
-            return make(seed=seed, population_size=POPULATION)
-        if self.kind == "qmc":
-            return make(seed=derived_seed(self.seed), scramble=True)
-        return make(seed=seed, deterministic_objective=False)
-
     def ask(self, message):
-        known = self.finished + len(self.pending)
-        attempt = message["attempt"]
-        sampler = self.sampler(derived_seed(self.seed, known, attempt))
-        if self.kind == "qmc":
-            sampler.sample_id = max(0, known - self.anchors) + attempt
-        self.study.sampler = sampler
-        trial = self.study.ask(self.space)
-        choices = [int(trial.params[name]) for name in self.space]
-        self.ledger.replace_tail(self.study._study_id, self.finished + len(self.pending), [])
-        return {"choices": choices}
+        proposed = []
+        answered = message["answered"]
+        for i in range(message["count"]):
+            attempt = message["attempt"] if i == 0 else 0
+            if i == 1:
+                answered = []
+            if answered or proposed:
+                self.set_tail(self.running + proposed, answered)
+            known = self.finished + len(self.running) + len(proposed)
+            seed = derived_seed(self.seed, known, attempt)
+            self.study.sampler = self.samplers.make(seed, known, attempt)
+            trial = self.study.ask(self.space)
+            proposed.append(self.sent([trial.params[name] for name in self.space]))
+            # What was only asked for leaves the ledger again.
+            self.ledger.replace_tail(
+                self.study._study_id,
+                self.finished + len(answered) + len(self.running) + len(proposed) - 1,
+                [],
+            )
+        if answered or len(proposed) > 1:
+            self.set_tail(self.running)
+        return {"params": proposed}
+
+
+class Server:
+    def __init__(self):
+        try:
+            self.optuna = load_optuna()
+        except Exception as error:  # an installation can be broken in any way
+            self.optuna = None
+            self.trouble = f"{type(error).__name__}: {error}"
+        self.bridge = None
+        self.export = None
+
+    def answer(self, message):
+        kind = message["type"]
+        if message.get("protocol") != PROTOCOL:
+            raise WrongVersion(
+                f"a message of protocol {message.get('protocol')!r}; expected {PROTOCOL}"
+            )
+        if self.optuna is None:
+            raise Missing(f"can't import optuna: {self.trouble}")
+        if kind == "hello":
+            return {
+                "protocol": PROTOCOL,
+                "optuna": self.optuna.__version__,
+                "python": sys.version.split()[0],
+            }
+        if kind == "create":
+            self.bridge = Bridge(self.optuna, message)
+        elif kind == "tell":
+            self.bridge.tell(message)
+        elif kind == "ask":
+            return self.bridge.ask(message)
+        elif kind == "export":
+            self.export = Export(self.optuna, message)
+        elif kind == "export_trials":
+            self.export.add(message)
+        elif kind == "export_end":
+            return self.export.finish()
+        elif kind not in ("ping", "shutdown"):
+            raise ValueError(f"unknown message {kind!r}")
+        return {}
 
 
 def serve(read_line, write_line):
-    try:
-        optuna = load_optuna()
-        trouble = None
-    except Exception as error:  # an installation can be broken in any way
-        optuna = None
-        trouble = f"{type(error).__name__}: {error}"
-    bridge = None
+    server = Server()
     while True:
         line = read_line()
         if not line:
             return
+        kind = "error"
         try:
             message = json.loads(line)
-            kind = message["type"]
-            answer = {}
-            if optuna is None:
-                raise Missing(f"can't import optuna: {trouble}")
-            if kind == "hello":
-                answer = {
-                    "protocol": PROTOCOL,
-                    "optuna": optuna.__version__,
-                    "python": sys.version.split()[0],
-                }
-            elif kind == "create":
-                bridge = Bridge(optuna, message)
-            elif kind == "tell":
-                bridge.tell(message)
-            elif kind == "ask":
-                answer = bridge.ask(message)
-            elif kind not in ("ping", "shutdown"):
-                raise ValueError(f"unknown message {kind!r}")
+            answer = server.answer(message)
             answer["ok"] = True
+            kind = message["type"]
         except Missing as error:
-            kind = "missing"
             answer = {"ok": False, "kind": "missing", "error": str(error)}
+        except WrongVersion as error:
+            answer = {"ok": False, "kind": "version", "error": str(error)}
         except Exception as error:  # answered, so that the other side can say what happened
-            kind = "error"
             traceback.print_exc(file=sys.stderr)
             answer = {
                 "ok": False,

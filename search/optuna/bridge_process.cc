@@ -16,12 +16,12 @@
 
 #include "search/optuna/bridge_text.h"
 
-namespace kerf::search {
+namespace kerf::optuna {
 namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kProtocol = 1;
+constexpr int kProtocol = 2;
 constexpr std::size_t kMaxAnswer = 1U << 20U;
 constexpr std::size_t kMaxLastWords = 4096;
 
@@ -89,15 +89,17 @@ Result<Json> BridgeProcess::call(const Json& message) { return exchange(message,
 
 Result<Json> BridgeProcess::exchange(const Json& message, std::chrono::milliseconds limit) {
   const auto deadline = Clock::now() + limit;
-  KERF_TRY(send_line(message.dump() + "\n", deadline));
+  Json versioned = message;
+  versioned.emplace("protocol", kProtocol);
+  KERF_TRY(send_line(versioned.dump() + "\n", deadline));
   KERF_ASSIGN(const std::string line, receive_line(deadline));
   auto answer = parse_json(line, {.bytes = kMaxAnswer, .depth = 8});
   if (!answer.has_value() || !answer->is_object() || !answer->value("ok", Json()).is_boolean()) {
     return gone("it answered " + as_one_line(line.substr(0, 100)));
   }
   if ((*answer)["ok"] == true) return std::move(*answer);
-  const bool missing = answer->value("kind", "") == "missing";
-  return Error{missing ? ErrorCode::kFailedPrecondition : ErrorCode::kInternal,
+  const std::string kind = answer->value("kind", "");
+  return Error{kind == "missing" || kind == "version" ? ErrorCode::kFailedPrecondition : ErrorCode::kInternal,
                "optuna bridge: " + as_one_line(answer->value("error", "no reason given"))};
 }
 
@@ -184,4 +186,4 @@ Error BridgeProcess::gone(const std::string& what) {
   return {ErrorCode::kUnavailable, message};
 }
 
-}  // namespace kerf::search
+}  // namespace kerf::optuna

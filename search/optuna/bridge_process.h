@@ -9,7 +9,7 @@
 #include "core/json.h"
 #include "core/result.h"
 
-namespace kerf::search {
+namespace kerf::optuna {
 
 /// How the bridge is run.
 struct BridgeOptions {
@@ -24,7 +24,7 @@ struct BridgeOptions {
 
 /// The Python process in which Optuna runs: JSON lines, one answer a message, over a socket that is
 /// the child's standard input. The program is embedded (bridge.py); nothing is read from the
-/// working folder.
+/// working folder. Every message carries the protocol's number; the other side refuses another one.
 ///
 /// After an error of start() or call() the process is gone.
 ///
@@ -37,11 +37,12 @@ class BridgeProcess {
   ///           protocol; deadline_exceeded.
   [[nodiscard]] static Result<BridgeProcess> start(const BridgeOptions& options);
 
-  /// Sends a message and waits for its answer: {"ok": true, …}.
+  /// Sends a message and waits for its answer: {"ok": true, …}. A message that doesn't say which
+  /// protocol it is of is of ours.
   ///
   /// Errors:   unavailable: the process died or answered nonsense (with its last words);
   ///           deadline_exceeded. What the bridge refuses: failed_precondition where its Python lacks
-  ///           a module that this sampler needs, else internal.
+  ///           a module that this sampler needs, or for a message of another protocol; else internal.
   [[nodiscard]] Result<Json> call(const Json& message);
 
   [[nodiscard]] pid_t pid() const { return child_.pid(); }
@@ -64,4 +65,4 @@ class BridgeProcess {
   std::string last_words_;
 };
 
-}  // namespace kerf::search
+}  // namespace kerf::optuna

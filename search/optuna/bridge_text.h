@@ -1,8 +1,8 @@
 #pragma once
 
-namespace kerf::search {
+namespace kerf::optuna {
 
-/// The text of bridge.py, embedded by the build.
+/// The text of samplers.py, export.py and bridge.py, embedded by the build.
 extern const char* const kBridgeText;
 
-}  // namespace kerf::search
+}  // namespace kerf::optuna

@@ -1,6 +1,8 @@
 #include "search/optuna/optuna_sampler.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -9,19 +11,45 @@
 namespace kerf::search {
 namespace {
 
-constexpr std::string_view kPrefix = "optuna-";
-constexpr std::size_t kTrialsAMessage = 500;
-constexpr int kTries = 3;
+// Uniform candidates teach as much as draws do; so many draws more before TPE and GP begin.
+constexpr std::int64_t kDraws = 10;
 
-Json trial_json(const Observation& observation, std::size_t objectives) {
+Result<optuna::Sampler> sampler_of(const std::string& name, std::int64_t anchors) {
+  if (name == "optuna-tpe") return optuna::Sampler(optuna::TPESampler{.n_startup_trials = anchors + kDraws});
+  if (name == "optuna-nsga2") return optuna::Sampler(optuna::NSGAIISampler{});
+  if (name == "optuna-nsga3") return optuna::Sampler(optuna::NSGAIIISampler{});
+  if (name == "optuna-qmc") return optuna::Sampler(optuna::QMCSampler{.skip = anchors});
+  if (name == "optuna-bruteforce") return optuna::Sampler(optuna::BruteForceSampler{});
+  if (name == "optuna-gp") return optuna::Sampler(optuna::GPSampler{});
+  return invalid_argument("sampler: \"" + name + "\" is none of Optuna's");
+}
+
+optuna::SearchSpace space_of(const SamplerProblem& problem) {
+  optuna::SearchSpace space;
+  for (std::size_t d = 0; d < problem.dimensions.size(); ++d) {
+    const DimensionSpec& spec = problem.dimensions[d];
+    std::array<char, 24> name{};
+    std::snprintf(name.data(), name.size(), "%06zu", d);  // Optuna sorts by name
+    if (spec.ordered && spec.choices > 2) {
+      space.emplace_back(name.data(), optuna::IntDistribution{0, spec.choices - 1});
+      continue;
+    }
+    optuna::CategoricalDistribution categories;
+    for (std::int64_t c = 0; c < spec.choices; ++c) categories.choices.emplace_back(c);
+    space.emplace_back(name.data(), std::move(categories));
+  }
+  return space;
+}
+
+optuna::ToldTrial told_trial(const Observation& observation) {
   const bool complete =
-      observation.state == TrialState::kComplete && rankable(observation.objectives, objectives) &&
-      (observation.constraints.empty() ||
-       rankable(observation.constraints, observation.constraints.size()));
-  Json out = {{"choices", observation.choices}, {"state", complete ? "complete" : "pruned"}};
+      observation.state == TrialState::kComplete &&
+      rankable(observation.objectives, observation.objectives.size()) &&
+      (observation.constraints.empty() || rankable(observation.constraints, observation.constraints.size()));
+  optuna::ToldTrial out{Json(observation.choices), complete ? TrialState::kComplete : TrialState::kPruned, {}, {}};
   if (complete) {
-    out["values"] = observation.objectives;
-    out["constraints"] = observation.constraints;
+    out.values = observation.objectives;
+    out.constraints = observation.constraints;
   }
   return out;
 }
@@ -29,8 +57,8 @@ Json trial_json(const Observation& observation, std::size_t objectives) {
 }  // namespace
 
 const std::vector<std::string>& optuna_sampler_names() {
-  static const std::vector<std::string> names = {"optuna-tpe", "optuna-nsga2", "optuna-nsga3",
-                                                 "optuna-qmc", "optuna-gp"};
+  static const std::vector<std::string> names = {"optuna-tpe", "optuna-nsga2",      "optuna-nsga3",
+                                                 "optuna-qmc", "optuna-bruteforce", "optuna-gp"};
   return names;
 }
 
@@ -39,98 +67,68 @@ bool is_optuna_sampler(const std::string& name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-OptunaProposer::OptunaProposer(const std::string& name, const SamplerProblem& problem,
-                               BridgeOptions options)
-    : options_(std::move(options)), objectives_(problem.directions.size()) {
-  Json dimensions = Json::array();
-  for (const DimensionSpec& dimension : problem.dimensions) {
-    dimensions.push_back({{"choices", dimension.choices}, {"ordered", dimension.ordered}});
-  }
-  Json directions = Json::array();
-  for (const Direction direction : problem.directions) {
-    directions.push_back(std::string(to_string(direction)));
-  }
-  create_message_ = {{"type", "create"},
-                     {"sampler", name.substr(kPrefix.size())},
-                     {"dimensions", std::move(dimensions)},
-                     {"directions", std::move(directions)},
-                     {"seed", problem.seed},
-                     {"anchors", problem.anchors.size()}};
-}
-
 Result<std::unique_ptr<OptunaProposer>> OptunaProposer::create(const std::string& name,
                                                                const SamplerProblem& problem,
-                                                               BridgeOptions options) {
-  std::unique_ptr<OptunaProposer> proposer(new OptunaProposer(name, problem, std::move(options)));
-  KERF_TRY(proposer->start());
-  return proposer;
+                                                               optuna::BridgeOptions options) {
+  optuna::Problem asked;
+  asked.space = space_of(problem);
+  asked.directions = problem.directions;
+  asked.seed = problem.seed;
+  KERF_ASSIGN(asked.sampler, sampler_of(name, static_cast<std::int64_t>(problem.anchors.size())));
+  KERF_ASSIGN(optuna::Client client, optuna::Client::create(asked, std::move(options)));
+  return std::unique_ptr<OptunaProposer>(new OptunaProposer(std::move(client), problem));
 }
 
-Result<void> OptunaProposer::start() {
-  bridge_.reset();
-  sent_ = 0;
-  pending_sent_ = pending_.empty();
-  KERF_ASSIGN(bridge_, BridgeProcess::start(options_));
-  KERF_TRY(bridge_->call(create_message_));
-  return {};
-}
-
-Result<void> OptunaProposer::synchronize() {
-  while (sent_ < told_.size() || !pending_sent_) {
-    const std::size_t end = std::min(told_.size(), sent_ + kTrialsAMessage);
-    Json message = {{"type", "tell"}, {"trials", Json::array()}, {"pending", Json::array()}};
-    for (std::size_t i = sent_; i < end; ++i) message["trials"].push_back(told_[i]);
-    const bool last = end == told_.size();
-    if (last) message["pending"] = pending_;
-    KERF_TRY(bridge_->call(message));
-    sent_ = end;
-    pending_sent_ = last;
-  }
-  return {};
-}
-
-Result<Choices> OptunaProposer::ask(std::int64_t attempt) {
-  if (!bridge_ || !bridge_->usable()) {
-    KERF_TRY(start());
-  }
-  KERF_TRY(synchronize());
-  KERF_ASSIGN(const Json answer, bridge_->call({{"type", "ask"}, {"attempt", attempt}}));
-  try {
-    return answer.at("choices").get<Choices>();
-  } catch (const Json::exception&) {
-    return internal_error("optuna bridge: its answer to ask names no choices");
-  }
+std::string OptunaProposer::name_of(const Choices& choices) const {
+  return fingerprint_ ? fingerprint_(choices) : Json(choices).dump();
 }
 
 Result<Choices> OptunaProposer::propose(std::int64_t attempt) {
-  Error error;
-  for (int tries = 0; tries < kTries; ++tries) {
-    auto choices = ask(attempt);
-    if (choices.has_value()) return choices;
-    error = choices.error();
-    // What the bridge itself refuses it would refuse again; a dead one is started anew and told
-    // everything.
-    if (error.code != ErrorCode::kUnavailable && error.code != ErrorCode::kDeadlineExceeded) break;
-    bridge_.reset();
+  if (attempt == 0) {
+    answered_.clear();
+    if (!ahead_.empty()) {
+      last_ = std::move(ahead_.front());
+      ahead_.pop_front();
+      return *last_;
+    }
+  } else {
+    // The last proposal wasn't taken: those that came with it counted on it. If its outcome is known,
+    // Optuna is told so before the next attempt.
+    ahead_.clear();
+    if (last_) {
+      if (const auto known = outcomes_.find(name_of(*last_)); known != outcomes_.end()) {
+        answered_.push_back(known->second);
+        answered_.back().params = Json(*last_);
+      }
+    }
   }
-  return error;
+  ++questions_;
+  const std::int64_t count = attempt == 0 ? std::max<std::int64_t>(1, expected_) : 1;
+  KERF_ASSIGN(const std::vector<Json> points, client_.suggest(count, attempt, answered_));
+  try {
+    for (const Json& point : points) ahead_.push_back(point.get<Choices>());
+  } catch (const Json::exception&) {
+    return internal_error("optuna bridge: its answer to ask names no choices");
+  }
+  last_ = std::move(ahead_.front());
+  ahead_.pop_front();
+  return *last_;
 }
 
 void OptunaProposer::tell(const Observation& observation) {
-  const auto waiting = std::find(pending_.begin(), pending_.end(), observation.choices);
-  if (waiting != pending_.end()) pending_.erase(waiting);
-  told_.push_back(trial_json(observation, objectives_));
-  pending_sent_ = false;
+  ahead_.clear();
+  last_.reset();
+  answered_.clear();
+  optuna::ToldTrial trial = told_trial(observation);
+  outcomes_.emplace(name_of(observation.choices), trial);
+  client_.ended(std::move(trial));
 }
 
 void OptunaProposer::pending(const Choices& choices) {
-  pending_.push_back(choices);
-  pending_sent_ = false;
-}
-
-std::optional<pid_t> OptunaProposer::bridge_pid() const {
-  if (!bridge_ || !bridge_->usable()) return std::nullopt;
-  return bridge_->pid();
+  if (last_ != choices) ahead_.clear();
+  last_.reset();
+  answered_.clear();
+  client_.started(Json(choices));
 }
 
 Result<std::unique_ptr<Proposer>> make_optuna_proposer(const std::string& name,

@@ -1,5 +1,6 @@
 """What the tests of the command line share: the program, the examples, ONNX Runtime as reference."""
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -48,6 +49,15 @@ class Case:
     def arguments(self):
         return ["--preprocess", self.preprocess] if self.preprocess else []
 
+    def prepared_calibration(self, folder):
+        """The calibration set as inputs() gives it: for `kerf infer` on what NumPy preprocessed."""
+        if not self.preprocess:
+            return self.file("calibration")
+        path = pathlib.Path(folder) / f"{self.name.replace('/', '_')}.calibration.npz"
+        if not path.exists():
+            np.savez(path, x=self.inputs("calibration"), y=self.labels("calibration"))
+        return path
+
     def inputs(self, split, count=None):
         """The model's own input, preprocessed in NumPy."""
         x = np.load(self.file(split))["x"][:count].astype(np.float64)
@@ -90,6 +100,15 @@ def shared_cases(folder):
                                    "std": [0.229, 0.224, 0.225], "layout": "NCHW"}))
         cases.append(Case("cifar_resnet20", SHARED / "cifar_resnet20/model.onnx", SHARED / "cifar_resnet20", how))
     return cases
+
+
+def sha256(path):
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def first_array(path):
+    with np.load(path) as arrays:
+        return arrays[arrays.files[0]]
 
 
 def onnxruntime_outputs(model, x, step=250):

@@ -42,6 +42,8 @@ class Run(unittest.TestCase):
             got = support.accuracy(support.onnxruntime_outputs(folder / "out.onnx", x), y)
             self.assertAlmostEqual(got, member["metrics"]["accuracy"], delta=0.005, msg=str(member["candidate"]))
             self.assertIn("accuracy", member["verification"])
+            self.assertEqual(member["holds"], not member.get("broken"))
+        self.assertFalse({m["trial"] for m in report["tied"]} & {m["trial"] for m in report["front"]})
 
     def test_shapes_with_tpe(self):
         with support.scratch() as folder:
@@ -63,6 +65,98 @@ class Run(unittest.TestCase):
             for case in cases:
                 with self.subTest(case.name), support.scratch() as folder:
                     self.check_promises(case, folder, self.search(case, folder, 10, "optuna-tpe"))
+
+    def test_every_recovery_of_a_space_is_tried_and_none_fails(self):
+        space = {"default": {"weight_bits": [2, 3, 8], "activation_bits": [8, 32], "rounding": ["nearest", "adaptive"],
+                             "prune": [{"structure": "channel", "ratios": [0, 0.25], "score": "mean_output"},
+                                       {"structure": "unstructured", "ratio": 0.5, "score": "wanda"}],
+                             "rank": [1, {"energy": 0.95}], "codebook": [0, 16]},
+                 "global": {"recovery": ["none", "bias_correction", "reconstruct", "distill", ["reconstruct", "distill"]],
+                            "range": ["moving_average", "mse"], "distill": {"epochs": 2, "seconds": 1000}}}
+        for case in support.example_cases()[:2]:
+            with self.subTest(case.name), support.scratch() as folder:
+                study = folder / "study.json"
+                study.write_text(json.dumps(case.study(space=space, budget={"trials": 24})))
+                report = support.kerf_json("run", study, "--data-dir", folder / "data", "--quiet", timeout=600)
+                self.assertEqual([t["error"] for t in report["trials"] if t["state"] == "failed"], [])
+                self.assertEqual({t["state"] for t in report["trials"]} - {"complete", "pruned"}, set())
+                tried = {str(t["candidate"].get("global", {}).get("recovery", "none")) for t in report["trials"]}
+                self.assertGreaterEqual(len(tried), 4, tried)
+                for trial in report["trials"]:
+                    steps = trial["candidate"].get("global", {}).get("recovery", "none")
+                    if trial["state"] == "complete" and "distill" in steps:
+                        self.assertGreater(trial["metrics"]["recovery_seconds"], 0)
+
+    def test_candidates_that_break_a_constraint_are_stopped_early(self):
+        case = next(c for c in support.example_cases() if c.name == "shapes/resnet8")
+        bound = 0.02
+        space = {"default": {"weight_bits": [2, 4, 8], "activation_bits": [8]}}
+        with support.scratch() as folder:
+            study = folder / "study.json"
+            study.write_text(json.dumps(case.study(space=space, budget={"trials": 14}, search={"sampler": "random", "seed": 2},
+                                                   constraints=[{"metric": "accuracy_drop", "max": bound}])))
+            report = support.kerf_json("run", study, "--data-dir", folder / "data", "--quiet", timeout=600)
+            self.assertEqual(len(report["trials"]), 14)
+            pruned = [t for t in report["trials"] if t["state"] == "pruned"]
+            self.assertGreater(len(pruned), 2)
+            x, y = case.inputs("evaluation"), case.labels("evaluation")
+            base = support.accuracy(support.onnxruntime_outputs(case.model, x), y)
+            for trial in pruned:
+                self.assertRegex(trial["reason"], r"accuracy_drop is surely above 0\.02, the study's limit \(.* samples\)")
+                self.assertNotIn("latency_p50_us", trial["metrics"])
+                self.assertLessEqual(trial["metrics"]["samples"], len(y))
+                self.assertIn("storage_bytes", trial["metrics"])
+                self.assertIsNone(trial["error"])
+            self.assertFalse({t["number"] for t in pruned} & {m["trial"] for m in report["front"] + report["tied"]})
+            # What was stopped does break the bound, in ONNX Runtime and on all samples.
+            for trial in pruned[:3]:
+                plan = folder / "plan.json"
+                plan.write_text(json.dumps(trial["candidate"]))
+                support.kerf("export", case.model, "--plan", plan, "--calibration", case.file("calibration"),
+                             *case.arguments(), "-o", folder / "out.onnx")
+                got = support.accuracy(support.onnxruntime_outputs(folder / "out.onnx", x), y)
+                self.assertGreater(base - got, bound - 0.002)
+            # Those that were measured to the end keep it, or were near enough for that to take all samples.
+            for trial in report["trials"]:
+                if trial["state"] == "complete":
+                    self.assertIn("latency_p50_us", trial["metrics"])
+            off = json.loads(study.read_text())
+            off["search"]["racing"] = False
+            study.write_text(json.dumps(off))
+            whole = support.kerf_json("run", study, "--data-dir", folder / "other", "--quiet", timeout=600)
+            self.assertEqual({t["state"] for t in whole["trials"]}, {"complete"})
+
+    def test_members_that_the_test_split_takes_back_are_marked(self):
+        case = support.example_cases()[0]
+        with support.scratch() as folder:
+            import numpy as np
+            test = dict(np.load(case.file("test")))
+            # A test split of nothing but the samples that a 2-bit model gets wrong and the f32 model right.
+            plan = {"layers": {"*": {"weight_bits": 2, "activation_bits": 32}}}
+            (folder / "plan.json").write_text(json.dumps(plan))
+            support.kerf("export", case.model, "--plan", folder / "plan.json", *case.arguments(), "-o", folder / "poor.onnx")
+            x, y = case.inputs("test"), case.labels("test")
+            right = np.argmax(support.onnxruntime_outputs(case.model, x).reshape(len(y), -1), axis=1) == y
+            poor = np.argmax(support.onnxruntime_outputs(folder / "poor.onnx", x).reshape(len(y), -1), axis=1) == y
+            rows = np.flatnonzero(right & ~poor)
+            self.assertGreater(len(rows), 5)
+            np.savez(folder / "test.npz", **{name: array[rows] for name, array in test.items()})
+            study = case.study(space={"default": {"weight_bits": [2, 32], "activation_bits": [32]}}, budget={"trials": 8},
+                               objectives=[{"metric": "accuracy"}, {"metric": "storage_bytes"}])
+            study["data"]["test"] = str(folder / "test.npz")
+            (folder / "study.json").write_text(json.dumps(study))
+            report = support.kerf_json("run", folder / "study.json", "--quiet", timeout=600)
+            marked = {json.dumps(m["candidate"], sort_keys=True): m for m in report["front"] if not m["holds"]}
+            self.assertGreaterEqual(len(marked), 1)
+            for member in report["front"]:
+                if member["trial"] == 0:
+                    self.assertTrue(member["holds"])
+            for member in marked.values():
+                broken = member["broken"][0]
+                self.assertEqual(broken["metric"], "accuracy_drop")
+                self.assertGreater(broken["measured"], broken["interval"][1])
+            table = support.kerf("run", folder / "study.json", "--quiet", timeout=600).stdout
+            self.assertIn("doesn't hold", table)
 
     def test_more_trials_go_on_where_it_was(self):
         with support.scratch() as folder:

@@ -13,6 +13,7 @@ import unittest
 import urllib.parse
 
 import numpy as np
+import onnx
 
 import support
 
@@ -143,6 +144,16 @@ class Serve(unittest.TestCase):
             outputs = support.onnxruntime_outputs(model, case.inputs("evaluation"))
             self.assertAlmostEqual(support.accuracy(outputs, case.labels("evaluation")),
                                    member["metrics"]["accuracy"], delta=0.005)
+
+            # And says where it comes from.
+            said = {entry.key: entry.value for entry in onnx.load_from_string(body).metadata_props}
+            self.assertEqual((said["kerf.study"], said["kerf.trial"]), (made["id"], str(member["trial"])))
+            self.assertEqual(json.loads(said["kerf.plan"]), member["candidate"])
+            self.assertEqual(json.loads(said["kerf.measured"])["accuracy"], member["metrics"]["accuracy"])
+            self.assertIn("cpu_model", json.loads(said["kerf.hardware"]))
+            for file in ("kerf.source", "kerf.calibration"):
+                self.assertRegex(said[file], "^sha256:[0-9a-f]{64}$")
+            self.assertIn("kerf.version", said)
 
             # The client does the same.
             env = {**os.environ, "KERF_TOKEN": server.token}

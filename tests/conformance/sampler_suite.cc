@@ -111,6 +111,23 @@ TEST_P(SamplerConformance, NeverProposesTheSameTwice) {
   EXPECT_EQ(std::set<Choices>(points.begin(), points.end()).size(), points.size());
 }
 
+TEST_P(SamplerConformance, BatchIsWhatSingleQuestionsWouldGive) {
+  SamplerProblem what = problem(8, 4);
+  what.anchors = {Choices(8, 0), Choices(8, 1)};
+  const auto whole = make(what);
+  const auto single = make(what);
+  std::int64_t number = 0;
+  for (int round = 0; round < 6; ++round) {
+    const auto batch = ask(*whole, 5);
+    ASSERT_EQ(batch.size(), 5U);
+    for (const Choices& point : batch) EXPECT_THAT(ask(*single, 1), testing::ElementsAre(point)) << "round " << round;
+    for (std::size_t i = 0; i < 4; ++i, ++number) {  // one stays in flight
+      ASSERT_TRUE(whole->tell(outcome(number, batch[i])).has_value());
+      ASSERT_TRUE(single->tell(outcome(number, batch[i])).has_value());
+    }
+  }
+}
+
 TEST_P(SamplerConformance, SameSeedGivesTheSameProposals) {
   const auto first = make(problem(8, 4, 3));
   const auto second = make(problem(8, 4, 3));
@@ -271,6 +288,13 @@ TEST_P(SamplerConformance, FiftyDimensionsAndFourObjectivesWork) {
   what.directions = {Direction::kMaximize, Direction::kMinimize, Direction::kMinimize,
                      Direction::kMinimize};
   what.constraint_count = 2;
+  if (GetParam() == "optuna-bruteforce") {
+    const auto refused = make_sampler(GetParam(), what);
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_THAT(refused.error().message, testing::HasSubstr("8.88e+34 points; expected at most 65536"));
+    return;
+  }
   const auto sampler = make(what);
   std::set<Choices> seen;
   for (std::int64_t number = 0; number < 60; ++number) {

@@ -208,7 +208,9 @@ float safe_scale(double scale) {
 double threshold_of(const ValueStatistics& statistics, const Bins& bins, const std::string& range,
                     double steps, double largest) {
   double threshold = largest;
-  if (range == "percentile") {
+  if (range == "moving_average") {
+    threshold = std::max(-statistics.moving.min, statistics.moving.max);
+  } else if (range == "percentile") {
     threshold = quantile(bins, static_cast<double>(statistics.zeros),
                          static_cast<double>(statistics.count), kPercentile);
   } else if (range == "entropy") {
@@ -223,7 +225,9 @@ ActivationRange asymmetric(const ValueStatistics& statistics, const std::string&
   const Bins negative = one_sign(statistics, false);
   const Bins positive = one_sign(statistics, true);
   Ends ends{-statistics.min, std::max(0.0, statistics.max)};
-  if (range == "percentile") {
+  if (range == "moving_average") {
+    ends = {std::max(0.0, -statistics.moving.min), std::max(0.0, statistics.moving.max)};
+  } else if (range == "percentile") {
     const auto all = static_cast<double>(statistics.count);
     ends.low = std::min(ends.low, quantile(negative, all - total(negative), all, kPercentile));
     ends.high = std::min(ends.high, quantile(positive, all - total(positive), all, kPercentile));

@@ -23,6 +23,8 @@ struct ActivationRange {
 ///           zero point 0 (127 steps from 0 to T = the threshold of |x|); else, where `symmetric`
 ///           is false, u8 with the zero point at round(−lo / scale), 255 steps from lo to hi.
 /// Maths:    minmax      T = max |x|
+///           moving_average  T = the moving average of each sample's max |x| (moving_range.h); not
+///                       symmetric: of its two ends
 ///           percentile  P(|x| ≤ T) = 99.999 %; not symmetric: 0.001 % beyond each end
 ///           entropy     the T that minimises KL(P ‖ Q): P the histogram up to T with what lies
 ///           beyond
@@ -36,7 +38,7 @@ struct ActivationRange {
 ///           Exact zeros have no error and count only for the percentile. Not symmetric: entropy
 ///           cuts both ends at the symmetric threshold, mse minimises over a grid of both ends.
 /// Edge:     a value that was always 0 gets u8, scale 1.
-/// Source:   Migacz 2017, "8-bit Inference with TensorRT" (entropy); Banner et al. 2019,
+/// Source:   Jacob et al. 2018, arXiv:1712.05877 (moving average); Migacz 2017, "8-bit Inference with TensorRT" (entropy); Banner et al. 2019,
 ///           arXiv:1810.05723 (mse); Wu et al. 2020, arXiv:2004.09602 (percentile).
 [[nodiscard]] ActivationRange choose_range(const ValueStatistics& statistics,
                                            const std::string& range, bool symmetric);

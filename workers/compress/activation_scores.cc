@@ -70,8 +70,10 @@ void add_to_channels(const std::vector<double>& of_outputs, const std::vector<st
     scores[static_cast<std::size_t>(channels[i])] += of_outputs[i];
 }
 
-Result<std::vector<double>> apoz(const PreparedModel& model, const Graph& graph,
-                                 const std::string& variant, Calibration& calibration) {
+/// By what is seen behind the Relu of each layer that has one: how often it isn't 0, or its mean.
+Result<std::vector<double>> behind_relu(const PreparedModel& model, const Graph& graph,
+                                        const std::string& variant, bool by_mean,
+                                        Calibration& calibration) {
   std::map<std::string, std::string> wanted;  // layer -> value
   std::vector<std::string> values;
   for (const auto& [layer, channels] : model.channels.outputs) {
@@ -81,17 +83,24 @@ Result<std::vector<double>> apoz(const PreparedModel& model, const Graph& graph,
     wanted[layer] = *value;
     values.push_back(*value);
   }
-  KERF_ASSIGN(const auto moments, calibration.element_moments(graph, variant, values));
+  std::map<std::string, std::vector<double>> active;
+  if (by_mean) {
+    KERF_ASSIGN(const auto statistics, calibration.statistics(graph, variant, values));
+    for (const auto& [value, seen] : statistics) active[value] = seen->mean();
+  } else {
+    KERF_ASSIGN(const auto moments, calibration.element_moments(graph, variant, values));
+    for (const auto& [value, seen] : moments) {
+      const auto samples = static_cast<double>(std::max<std::int64_t>(1, seen->samples));
+      for (const std::int64_t count : seen->non_zeros)
+        active[value].push_back(static_cast<double>(count) / samples);
+    }
+  }
   std::vector<double> scores(static_cast<std::size_t>(model.channels.channel_count), 0.0);
   for (const auto& [layer, value] : wanted) {
-    const ElementMoments& seen = *moments.at(value);
-    std::vector<double> active;
-    for (const std::int64_t count : seen.non_zeros)
-      active.push_back(static_cast<double>(count) / static_cast<double>(std::max<std::int64_t>(1, seen.samples)));
     const auto& channels = model.channels.outputs.at(layer);
     const std::string& op = find_node(graph, layer)->op;
     std::vector<double> share =
-        by_channel(active, channels.size(), op == "Conv" || op == "ConvTranspose");
+        by_channel(active[value], channels.size(), op == "Conv" || op == "ConvTranspose");
     normalize(share);
     add_to_channels(share, channels, scores);
   }
@@ -139,13 +148,13 @@ Result<std::vector<double>> taylor(const PreparedModel& model, const Graph& grap
 }  // namespace
 
 const std::vector<std::string>& scores_for(const std::string& structure) {
-  static const std::vector<std::string> channels = {"l1", "l2", "bn", "apoz", "taylor"};
+  static const std::vector<std::string> channels = {"l1", "l2", "bn", "apoz", "mean_output", "taylor"};
   static const std::vector<std::string> weights = {"l1", "l2", "taylor", "wanda"};
   return structure == "channel" ? channels : weights;
 }
 
 bool score_needs_data(const std::string& score) {
-  return score == "apoz" || score == "taylor" || score == "wanda";
+  return score == "apoz" || score == "mean_output" || score == "taylor" || score == "wanda";
 }
 
 bool can_score(const PreparedModel& model, const std::vector<std::string>& layers,
@@ -157,12 +166,12 @@ bool can_score(const PreparedModel& model, const std::vector<std::string>& layer
     if (!known) why = "no batch normalization follows it in the model (a folded one's scale is lost)";
     return known;
   }
-  if (score == "apoz") {
+  if (score == "apoz" || score == "mean_output") {
     const bool known = std::any_of(layers.begin(), layers.end(), [&](const std::string& layer) {
       const Node* node = find_node(model.graph, layer);
       return node != nullptr && activation_of(model.graph, *node).has_value();
     });
-    if (!known) why = "no Relu follows it, so its activations aren't zero by themselves";
+    if (!known) why = "no Relu follows it, behind which its activations would be counted";
     return known;
   }
   return true;
@@ -184,8 +193,9 @@ Result<std::vector<double>> activation_scores(const PreparedModel& model, const 
   }
   if (calibration == nullptr)
     return invalid_argument("a plan that prunes by \"" + score + "\" needs --calibration");
-  return score == "apoz" ? apoz(model, graph, variant, *calibration)
-                         : taylor(model, graph, variant, *calibration);
+  return score == "taylor"
+             ? taylor(model, graph, variant, *calibration)
+             : behind_relu(model, graph, variant, score == "mean_output", *calibration);
 }
 
 Result<std::vector<double>> weight_scores(const Graph& graph, const Node& layer,

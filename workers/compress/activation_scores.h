@@ -19,11 +19,13 @@ namespace kerf::compress {
 ///           before it was folded.
 ///   apoz    Σ share of elements that aren't 0 on calibration data, behind the first Relu after each
 ///           tied layer.
+///   mean_output  Σ mean output on calibration data, behind the same Relu.
 ///   taylor  Σ E[x_c²] · ‖W_c‖², over the layers that read the channel: how much their outputs lose
 ///           with it, in squares; what a gradient would weigh is taken as equal for all outputs.
 /// Source:   Liu et al. 2017, arXiv:1708.06519 (bn); Hu et al. 2016, arXiv:1607.03250 (apoz); the
-///           first-order criterion of Molchanov et al. 2017, arXiv:1611.06440, on the next layer's
-///           output instead of the loss, so that no gradient is needed (taylor).
+///           mean activation and the first-order criterion of Molchanov et al. 2017,
+///           arXiv:1611.06440, the latter on the next layer's output instead of the loss, so that no
+///           gradient is needed (mean_output, taylor).
 
 /// Whether a group's channels can be scored so; `why` says why not.
 [[nodiscard]] bool can_score(const PreparedModel& model, const std::vector<std::string>& layers,

@@ -293,7 +293,7 @@ Result<void> Calibration::visit(const Graph& graph, std::int64_t most_samples,
       observed.outputs.push_back(info != nullptr ? *info
                                                  : graph::ValueInfo{value, DType::kF32, {}});
     }
-    observed.remove_dead();
+    observed.cut_to_outputs();
     engine::ExecutorOptions options;
     options.threads = threads_;
     const auto fitting = static_cast<std::uint64_t>(std::clamp<std::int64_t>(

@@ -41,7 +41,7 @@ Result<Graph> round_activations(const ResolvedPlan& plan, const Graph& graph,
     node->inputs[1] = weights;
     out.initializers[weights] = graph.initializers.at(weights);
   }
-  out.remove_dead();
+  out.cut_to_outputs();
   return out;
 }
 

@@ -50,15 +50,29 @@ void balance(Factors& factors, std::size_t rows, std::size_t columns) {
 
 }  // namespace
 
+std::size_t RankChoice::of(std::span<const double> eigenvalues) const {
+  if (energy >= 1) return most;
+  double sum = 0;
+  for (const double value : eigenvalues) sum += std::max(0.0, value);
+  double kept = 0;
+  for (std::size_t rank = 0; rank < std::min(most, eigenvalues.size()); ++rank) {
+    if (kept >= energy * sum) return std::max<std::size_t>(1, rank);
+    kept += std::max(0.0, eigenvalues[rank]);
+  }
+  return most;
+}
+
 Factors factorize(std::span<const double> w, std::size_t rows, std::size_t columns, Gram gram,
-                  std::size_t rank) {
-  Factors out{rank, {}, Matrix(rows * rank, 0.0)};
+                  RankChoice wanted) {
+  std::size_t rank = wanted.most;
   const Matrix g = gram.empty() ? Matrix() : damped(gram, columns, 1e-4);
   Matrix u;  // [rank, rows]
   if (rows <= columns) {
     const Matrix wt = transposed(w, rows, columns);
     const Matrix wg = times_gram(w, rows, columns, g);
-    u = eigen_symmetric(product(wg, wt, rows, columns, rows), rows).vectors;
+    Eigen eigen = eigen_symmetric(product(wg, wt, rows, columns, rows), rows);
+    rank = wanted.of(eigen.values);
+    u = std::move(eigen.vectors);
     u.resize(rank * rows);
   } else {
     Matrix m(w.begin(), w.end());  // W Rᵀ
@@ -68,6 +82,7 @@ Factors factorize(std::span<const double> w, std::size_t rows, std::size_t colum
     }
     const Eigen eigen =
         eigen_symmetric(product(transposed(m, rows, columns), m, columns, rows, columns), columns);
+    rank = wanted.of(eigen.values);
     const Matrix v = transposed({eigen.vectors.data(), rank * columns}, rank, columns);
     u = transposed(product(m, v, rows, columns, rank), rows, rank);
     for (std::size_t i = 0; i < rank; ++i) {
@@ -79,6 +94,7 @@ Factors factorize(std::span<const double> w, std::size_t rows, std::size_t colum
       for (std::size_t r = 0; r < rows; ++r) u[i * rows + r] = there ? u[i * rows + r] / norm : 0.0;
     }
   }
+  Factors out{rank, {}, {}};
   out.first = product(u, w, rank, rows, columns);
   out.second = transposed(u, rank, rows);
   balance(out, rows, columns);
@@ -103,7 +119,7 @@ std::vector<double> regress(std::span<const double> w, std::size_t rows, std::si
 }
 
 Factors factorize_spatial(std::span<const double> w, const KernelShape& shape, Gram gram,
-                          std::size_t rank) {
+                          RankChoice wanted) {
   const auto [outputs, inputs, high, wide] = shape;
   const std::size_t tall = inputs * high;
   const std::size_t columns = shape.columns();
@@ -129,7 +145,8 @@ Factors factorize_spatial(std::span<const double> w, const KernelShape& shape, G
       }
     }
   }
-  Factors raw = factorize(m, outputs * wide, tall, g, rank);
+  Factors raw = factorize(m, outputs * wide, tall, g, wanted);
+  const std::size_t rank = raw.rank;
   Factors out{rank, std::move(raw.first), Matrix(outputs * rank * wide)};
   if (gram.empty()) {
     for (std::size_t o = 0; o < outputs; ++o) {
@@ -152,7 +169,7 @@ Factors factorize_spatial(std::span<const double> w, const KernelShape& shape, G
 }
 
 TuckerFactors factorize_tucker(std::span<const double> w, const KernelShape& shape, Gram gram,
-                               std::size_t rank_in, std::size_t rank_out) {
+                               RankChoice wanted_in, RankChoice wanted_out) {
   const auto [outputs, inputs, high, wide] = shape;
   const std::size_t taps = high * wide;
   const std::size_t columns = shape.columns();
@@ -175,9 +192,9 @@ TuckerFactors factorize_tucker(std::span<const double> w, const KernelShape& sha
     }
   }
   TuckerFactors out;
-  out.rank_in = rank_in;
-  out.rank_out = rank_out;
-  out.input = factorize(m, outputs * taps, inputs, g, rank_in).first;
+  Factors side = factorize(m, outputs * taps, inputs, g, wanted_in);
+  const std::size_t rank_in = out.rank_in = side.rank;
+  out.input = std::move(side.first);
   const std::size_t height = rank_in * taps;
   Matrix f(height * columns, 0.0);  // [(r, tap), (i, tap)]
   for (std::size_t r = 0; r < rank_in; ++r) {
@@ -188,7 +205,8 @@ TuckerFactors factorize_tucker(std::span<const double> w, const KernelShape& sha
   }
   const Matrix b = regress(w, outputs, columns, gram, f, height);
   const Matrix through = projected(gram, f, height, columns);
-  Factors rest = factorize(b, outputs, height, through, std::min(rank_out, height));
+  Factors rest = factorize(b, outputs, height, through, 
+                           {std::min(wanted_out.most, height), wanted_out.energy});
   out.rank_out = rest.rank;
   out.core = std::move(rest.first);
   out.output = std::move(rest.second);

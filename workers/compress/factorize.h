@@ -12,6 +12,19 @@ namespace kerf::compress {
 /// identity: plain squared error of the weights.
 using Gram = std::span<const double>;
 
+/// How many ranks a factorization keeps: the fewest whose eigenvalues sum up to `energy` of all, and
+/// at most `most`.
+struct RankChoice {
+  std::size_t most = 1;
+  double energy = 1;
+
+  RankChoice(std::size_t ranks) : most(ranks) {}  // NOLINT(google-explicit-constructor): a plain number is a choice
+  RankChoice(std::size_t full, double kept) : most(full), energy(kept) {}
+
+  /// At least 1. `eigenvalues` fall; what rounding made negative counts as 0.
+  [[nodiscard]] std::size_t of(std::span<const double> eigenvalues) const;
+};
+
 /// W' = second · first.
 struct Factors {
   std::size_t rank = 0;
@@ -21,14 +34,15 @@ struct Factors {
 
 /// The W' of the given rank with the least E.
 ///
-/// Shapes:   w [rows, columns], gram [columns, columns] or empty; 1 ≤ rank ≤ min(rows, columns).
+/// Shapes:   w [rows, columns], gram [columns, columns] or empty; 1 ≤ rank.most ≤ min(rows, columns).
 /// Maths:    with U the leading eigenvectors of W G Wᵀ: second = U, first = UᵀW (a truncated SVD for
 ///           G = I, reduced-rank regression else). Where columns < rows the same subspace is found
-///           from RWᵀWRᵀ, G = RᵀR. Each row of `first` and column of `second` then get the same
+///           from RWᵀWRᵀ, G = RᵀR. The eigenvalues are those of W G Wᵀ: each is the E that its rank
+///           saves. Each row of `first` and column of `second` then get the same
 ///           norm, so that neither is hard to quantize.
 /// Source:   Eckart and Young 1936; Izenman 1975 (reduced-rank regression).
 [[nodiscard]] Factors factorize(std::span<const double> w, std::size_t rows, std::size_t columns,
-                                Gram gram, std::size_t rank);
+                                Gram gram, RankChoice rank);
 
 /// The B with the least E for W' = B·F, F given: B = W G Fᵀ (F G Fᵀ)⁻¹, with 1e-6 of its mean
 /// diagonal added to the inverted matrix.
@@ -54,7 +68,7 @@ struct KernelShape {
 ///           column of the kernel; then `second` is fitted anew to the whole kernel's (regress).
 /// Source:   Jaderberg, Vedaldi and Zisserman 2014, arXiv:1405.3866.
 [[nodiscard]] Factors factorize_spatial(std::span<const double> w, const KernelShape& shape,
-                                        Gram gram, std::size_t rank);
+                                        Gram gram, RankChoice rank);
 
 /// A convolution as three: 1×1 [rank_in, inputs], core [rank_out, rank_in, high, wide], 1×1
 /// [outputs, rank_out].
@@ -68,7 +82,7 @@ struct TuckerFactors {
   std::vector<double> input, core, output;
 };
 [[nodiscard]] TuckerFactors factorize_tucker(std::span<const double> w, const KernelShape& shape,
-                                             Gram gram, std::size_t rank_in, std::size_t rank_out);
+                                             Gram gram, RankChoice rank_in, RankChoice rank_out);
 
 /// The kernels that the factors stand for, [outputs, inputs · high · wide].
 [[nodiscard]] std::vector<double> compose(const Factors& factors, std::size_t rows,

@@ -142,6 +142,7 @@ bool ValueStatistics::add(std::span<const float> values, std::int64_t sample_cou
     zeros += static_cast<std::int64_t>(values.size());
   }
   count += static_cast<std::int64_t>(values.size());
+  moving.add(values, sample_count);
 
   if (!means) return true;
   const std::size_t size =

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "workers/compress/moving_range.h"
 #include "workers/graph/tensor.h"
 
 namespace kerf::compress {
@@ -27,6 +28,7 @@ struct ValueStatistics {
   graph::Shape sample_shape;  ///< Shape without the first dimension.
   std::vector<double> sum;    ///< Element by element of one sample, over `samples`; where asked for.
   std::int64_t samples = 0;
+  MovingRange moving;         ///< Of the samples' ends.
 
   /// Adds samples that lie one after another; `values.size()` is a multiple of sum's size once the
   /// sample shape is known. False, with nothing added, where an element is not finite. `means`: the

@@ -23,8 +23,9 @@ struct Part {
   Shape shape;  // as a Conv or transposed Gemm would store them
 };
 
-std::size_t share_of(double share, std::size_t full) {
-  const auto rank = static_cast<std::size_t>(std::llround(share * static_cast<double>(full)));
+RankChoice choice_of(const RankSpec& spec, std::size_t full) {
+  if (spec.energy > 0) return {full, spec.energy};
+  const auto rank = static_cast<std::size_t>(std::llround(spec.share * static_cast<double>(full)));
   return std::clamp<std::size_t>(rank, 1, full);
 }
 
@@ -142,7 +143,7 @@ Result<SplitLayer> split_layer(Graph& graph, const std::string& name, const Rank
   std::vector<Part> parts;
   std::vector<double> composed;
   if (rank.form == "svd") {
-    Factors f = factorize(w, rows, columns, gram, share_of(rank.share, std::min(rows, columns)));
+    Factors f = factorize(w, rows, columns, gram, choice_of(rank, std::min(rows, columns)));
     composed = compose(f, rows, columns);
     const auto r = static_cast<std::int64_t>(f.rank);
     parts.push_back({std::move(f.first),
@@ -156,14 +157,14 @@ Result<SplitLayer> split_layer(Graph& graph, const std::string& name, const Rank
     if (rank.form == "spatial") {
       Factors f = factorize_spatial(
           w, kernel, gram,
-          share_of(rank.share, std::min(kernel.inputs * kernel.high, kernel.outputs * kernel.wide)));
+          choice_of(rank, std::min(kernel.inputs * kernel.high, kernel.outputs * kernel.wide)));
       composed = compose_spatial(f, kernel);
       const auto r = static_cast<std::int64_t>(f.rank);
       parts.push_back({std::move(f.first), {r, weights.dim(1), weights.dim(2), 1}});
       parts.push_back({std::move(f.second), {weights.dim(0), r, 1, weights.dim(3)}});
     } else {
-      TuckerFactors f = factorize_tucker(w, kernel, gram, share_of(rank.share, kernel.inputs),
-                                         share_of(rank.share, kernel.outputs));
+      TuckerFactors f = factorize_tucker(w, kernel, gram, choice_of(rank, kernel.inputs),
+                                         choice_of(rank, kernel.outputs));
       composed = compose_tucker(f, kernel);
       parts.push_back({std::move(f.input), conv_shape(weights.shape(), f.rank_in, kernel.inputs, true)});
       parts.push_back({std::move(f.core), conv_shape(weights.shape(), f.rank_out, f.rank_in, false)});

@@ -29,7 +29,8 @@ struct SplitLayer {
 ///           spatial  Conv 2-D: kh×1 to r channels, then 1×kw. Full rank: min(I·kh, O·kw).
 ///           tucker   Conv: 1×1 to rI channels, its own kernel to rO, then 1×1; rI and rO are the
 ///                    share of I and of O.
-///           r = max(1, round(share · full rank)). The last part keeps output value and bias.
+///           r = max(1, round(share · full rank)), or the fewest that keep the energy (of each
+///           unfolding, for tucker). The last part keeps output value and bias.
 /// Maths:    factorize.h; where `rank` is data-aware, outputs on calibration data instead of weights
 ///           decide. With `moments` the bias, where the layer has or takes one, gets what the mean of
 ///           the outputs loses. Rows of more than SecondMoments::kMostColumns columns are taken

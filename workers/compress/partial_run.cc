@@ -93,7 +93,7 @@ Result<Tensor> PartialRun::run_from_inputs(const std::string& name) {
   Graph whole = graph_;
   const graph::ValueInfo* known = graph_.value(name);
   whole.outputs = {known != nullptr ? *known : graph::ValueInfo{name, DType::kF32, {}}};
-  whole.remove_dead();
+  whole.cut_to_outputs();
   auto results = engine::run_all(whole, inputs_, threads_);
   if (!results.has_value()) return with_context("recovery", results.error());
   return (*results)[0].to_f32();

@@ -18,6 +18,11 @@ class Where {
     if (document.contains("layers")) star_ = document["layers"].value("*", Json::object());
   }
 
+  /// Whether no entry of a layer gives the key: neither its own nor that of "*".
+  [[nodiscard]] bool only_global(const std::string& layer, const std::string& key) const {
+    return plan_.names(layer) ? !plan_.names_key(layer, key) : !star_.contains(key);
+  }
+
   [[nodiscard]] std::string operator()(const std::string& layer, const std::string& key) const {
     if (plan_.names_key(layer, key)) return "plan.layers." + layer + "." + key;
     if (!plan_.names(layer) && star_.contains(key)) return "plan.layers.*." + key;
@@ -71,6 +76,27 @@ Result<void> check_names(const ModelInfo& info, const CompressionPlan& plan) {
 
 bool is_signs(const LayerPlan& layer) {
   return layer.weight_bits == 1 || layer.weight_bits == kTernaryBits;
+}
+
+/// Defaults of `global` that don't go with what the layer is to become aren't meant for it.
+void drop_defaults(const std::string& name, const Where& where, LayerPlan& layer) {
+  if (layer.weight_bits > 8) return;
+  const LayerPlan base;
+  const bool signs = is_signs(layer);
+  if (signs && where.only_global(name, "codebook")) layer.codebook = base.codebook;
+  const bool shared = layer.codebook.entries > 0;
+  if (layer.activation_bits == 16 && !signs && where.only_global(name, "activation_bits")) {
+    layer.activation_bits = base.activation_bits;
+  }
+  if (layer.activation_bits == 1 && where.only_global(name, "activation_range")) {
+    layer.activation_range = base.activation_range;
+  }
+  const bool one_scale = layer.activation_bits <= 8 || signs || shared;
+  if (one_scale && group_of(layer.granularity) > 0 && where.only_global(name, "granularity")) {
+    layer.granularity = base.granularity;
+  }
+  if (signs && layer.activation_bits > 8 && where.only_global(name, "symmetric")) layer.symmetric = base.symmetric;
+  if ((signs || shared) && where.only_global(name, "rounding")) layer.rounding = base.rounding;
 }
 
 Result<void> check_activations(const std::string& name, const LayerPlan& layer,
@@ -193,14 +219,14 @@ Result<void> fit_techniques(const LayerInfo& info, const CompressionPlan& plan, 
     layer.rounding = "nearest";
   }
   const std::vector<std::string> forms = info.rank_forms.value_or(std::vector<std::string>());
-  if (layer.rank.share < 1 && !offers(forms, layer.rank.form)) {
+  if (layer.rank.factorizes() && !offers(forms, layer.rank.form)) {
     if (plan.names_key(info.name, "rank")) {
       return invalid_argument(where(info.name, "rank") + ": form \"" + layer.rank.form + "\"" + what +
                               (forms.empty()
                                    ? "can't be factorized"
                                    : "takes " + list(std::vector<Json>(forms.begin(), forms.end()))));
     }
-    layer.rank.share = 1;
+    layer.rank = {};
   }
   if (layer.prune.ratio > 0 && layer.prune.structure != "channel" &&
       !offers(info.prune_scores, layer.prune.score)) {
@@ -247,7 +273,7 @@ bool ResolvedPlan::prunes_single_weights(const LayerPlan& layer) const {
   return layer.prune.ratio > 0 && layer.prune.structure != "channel";
 }
 
-bool ResolvedPlan::factorizes(const LayerPlan& layer) const { return layer.rank.share < 1; }
+bool ResolvedPlan::factorizes(const LayerPlan& layer) const { return layer.rank.factorizes(); }
 
 bool ResolvedPlan::needs_ranges() const {
   return any([](const LayerPlan& layer) {
@@ -279,7 +305,7 @@ bool ResolvedPlan::prunes() const {
 
 bool ResolvedPlan::corrects_biases() const {
   return bias_correction && (prunes() || any([](const LayerPlan& layer) {
-                               return layer.weight_bits <= 8 || layer.rank.share < 1 ||
+                               return layer.weight_bits <= 8 || layer.rank.factorizes() ||
                                       layer.codebook.entries > 0;
                              }));
 }
@@ -287,20 +313,20 @@ bool ResolvedPlan::corrects_biases() const {
 bool ResolvedPlan::reconstructs() const {
   return std::find(recovery.begin(), recovery.end(), "reconstruct") != recovery.end() &&
          (prunes() || any([](const LayerPlan& layer) {
-            return changes_weights(layer) || layer.rank.share < 1;
+            return changes_weights(layer) || layer.rank.factorizes();
           }));
 }
 
 bool ResolvedPlan::distills() const {
   return distill && (prunes() || any([](const LayerPlan& layer) {
-                       return layer.weight_bits < 32 || layer.codebook.entries > 0 || layer.rank.share < 1;
+                       return layer.weight_bits < 32 || layer.codebook.entries > 0 || layer.rank.factorizes();
                      }));
 }
 
 std::string ResolvedPlan::why_calibration() const {
   if (needs_ranges()) return "a plan with 8-bit activations";
   if (any(compress::rounds_adaptively)) return "a plan with rounding \"adaptive\"";
-  if (any([](const LayerPlan& layer) { return layer.rank.share < 1 && layer.rank.data_aware; }))
+  if (any([](const LayerPlan& layer) { return layer.rank.factorizes() && layer.rank.data_aware; }))
     return "a plan with a data-aware rank";
   for (const auto& [group, pruning] : channels) {
     if (score_needs_data(pruning.score)) return "a plan that prunes by \"" + pruning.score + "\"";
@@ -323,7 +349,7 @@ Json ResolvedPlan::structure(bool with_ranks) const {
   if (global_channels) out["global"] = *global_channels;
   for (const auto& [name, layer] : layers) {
     if (!with_ranks || !factorizes(layer)) continue;
-    out["ranks"][name] = {layer.rank.share, layer.rank.form, layer.rank.data_aware};
+    out["ranks"][name] = {layer.rank.share, layer.rank.energy, layer.rank.form, layer.rank.data_aware};
     // The bias of a factorized layer is corrected where that is wanted.
     out["bias_correction"] = bias_correction;
   }
@@ -339,12 +365,12 @@ std::string ResolvedPlan::channel_variant() const {
 }
 
 std::string ResolvedPlan::structure_variant() const {
-  const bool split = any([](const LayerPlan& layer) { return layer.rank.share < 1; });
+  const bool split = any([](const LayerPlan& layer) { return layer.rank.factorizes(); });
   return split ? "structure " + canonical_text(structure(true)) : channel_variant();
 }
 
 std::string ResolvedPlan::variant() const {
-  const bool factorized = any([](const LayerPlan& layer) { return layer.rank.share < 1; });
+  const bool factorized = any([](const LayerPlan& layer) { return layer.rank.factorizes(); });
   if (!prunes() && !factorized && !reconstructs()) return base_variant();
   Json out = structure(true);
   for (const auto& [name, layer] : layers) {
@@ -368,11 +394,6 @@ Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionP
   out.equalize = plan.equalize();
   out.recovery = plan.recovery();
   for (const std::string& step : out.recovery) {
-    if (out.distill) {
-      return invalid_argument("plan.global.recovery: " + quoted(step) +
-                              " after \"distill\"; expected \"distill\" last: it trains the rounded "
-                              "model, what is corrected later would be taken off twice");
-    }
     if (step == "distill") {
       out.distill = plan.distill();
     } else if (step == "bias_correction") {
@@ -385,13 +406,14 @@ Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionP
   const Where where(plan);
   for (const LayerInfo& info : model.info.layers) {
     LayerPlan layer = plan.layer(info.name);
+    drop_defaults(info.name, where, layer);
     // What this build doesn't do is said first: it holds for every layer.
     KERF_TRY(check_activations(info.name, layer, where));
     KERF_TRY(check_weights(info.name, layer, where));
     KERF_TRY(check_techniques(info.name, layer, where));
     KERF_TRY(fit_to_layer(info, plan, where, layer));
     KERF_TRY(fit_techniques(info, plan, where, layer));
-    if (layer.rank.share < 1 && plan.names_key(info.name, "rank")) out.named_ranks.insert(info.name);
+    if (layer.rank.factorizes() && plan.names_key(info.name, "rank")) out.named_ranks.insert(info.name);
     out.layers.emplace_back(info.name, std::move(layer));
   }
   KERF_ASSIGN(out.channels, resolve_channel_pruning(model.channels, plan));

@@ -1,14 +1,25 @@
 #pragma once
 
 #include <set>
+#include <span>
 #include <string>
+#include <string_view>
 
 #include "core/result.h"
 #include "workers/graph/graph.h"
 
 namespace kerf::engine {
 
-/// Passes by their names: "fold-constants", "remove-identity", "fold-batch-norm", "merge-bias".
+/// What a pass does, for its name.
+struct PassInfo {
+  std::string_view name;
+  std::string_view does;
+};
+
+/// All passes that can be switched off: "fold-batch-norm", "fold-constants", "fuse-activations",
+/// "merge-bias", "remove-dead-nodes", "remove-identity".
+[[nodiscard]] std::span<const PassInfo> passes();
+
 struct PassOptions {
   std::set<std::string> disabled;  ///< Names of passes that don't run. Unknown names are refused.
 };
@@ -21,7 +32,11 @@ struct PassOptions {
 /// weights that feeds a layer stays, QOperator nodes and dynamically quantized layers (MatMulInteger,
 /// ConvInteger) become QDQ form.
 ///
-/// Errors:   invalid_argument naming the node or the unknown pass.
+/// "fuse-activations" is the executor's: it joins activations, residual sums and requantization to
+/// the step of the layer before them. "remove-dead-nodes" runs again whenever a graph was rewritten.
+/// Both wishes stay in Graph::disabled_passes.
+///
+/// Errors:   invalid_argument naming the node, or the unknown pass and the nearest known one.
 /// Cost:     evaluates constant subgraphs by the plain reference kernels.
 [[nodiscard]] Result<graph::Graph> simplify(graph::Graph graph, const PassOptions& options = {});
 

@@ -161,6 +161,17 @@ Result<void> Graph::sort() {
 }
 
 void Graph::remove_dead() {
+  if (!disabled_passes.contains(kRemoveDeadNodes)) {
+    cut_to_outputs();
+    return;
+  }
+  std::unordered_set<std::string> read;
+  for (const ValueInfo& output : outputs) read.insert(output.name);
+  for (const Node& node : nodes) read.insert(node.inputs.begin(), node.inputs.end());
+  std::erase_if(initializers, [&](const auto& entry) { return !read.contains(entry.first); });
+}
+
+void Graph::cut_to_outputs() {
   std::unordered_set<std::string> needed;
   for (const ValueInfo& output : outputs) needed.insert(output.name);
   std::vector<bool> keep(nodes.size(), false);

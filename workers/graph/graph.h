@@ -15,6 +15,9 @@ namespace kerf::graph {
 
 struct Graph;
 
+inline constexpr const char* kRemoveDeadNodes = "remove-dead-nodes";
+inline constexpr const char* kFuseActivations = "fuse-activations";
+
 using Attribute = std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>,
                                std::vector<float>, std::vector<std::string>, Tensor,
                                std::shared_ptr<const Graph>>;
@@ -67,6 +70,9 @@ struct Graph {
   std::vector<Node> nodes;
   std::map<std::string, ValueInfo> values;      ///< What shape inference found, by value name.
   std::map<std::string, std::string> metadata;  ///< metadata_props.
+  /// Passes that the user switched off (engine/passes.h). Some run again whenever a graph is rewritten
+  /// or compiled, so the wish travels with the graph; it is no part of a file.
+  std::set<std::string> disabled_passes;
 
   [[nodiscard]] const Tensor* constant(const std::string& value) const;
   [[nodiscard]] const Node* producer(const std::string& value) const;  ///< O(nodes).
@@ -85,8 +91,13 @@ struct Graph {
   /// Errors:   invalid_argument naming a node of a cycle.
   [[nodiscard]] Result<void> sort();
 
-  /// Drops nodes and initializers that no output needs.
+  /// Drops nodes and initializers that no output needs. Nodes stay where disabled_passes has
+  /// kRemoveDeadNodes; constants that no node reads go nevertheless.
   void remove_dead();
+
+  /// The same whatever is switched off: for a graph that gets other outputs, whose rest may read
+  /// what isn't there any more.
+  void cut_to_outputs();
 };
 
 /// Producers and consumers by value name, for passes that ask often. Indices into graph.nodes;

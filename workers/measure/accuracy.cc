@@ -144,7 +144,7 @@ double QualityMeter::Moments::variance() const {
 QualityMeter::QualityMeter(OutputKind kind) : kind_(kind) {}
 
 Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
-                               const data::BoundData& labels) {
+                               const data::BoundData& labels, Race* race) {
   if (candidate.rank() == 0 || candidate.dim(0) != labels.samples) {
     return invalid_argument("the model's first output has shape " +
                             graph::to_string(candidate.shape()) + " for " +
@@ -187,17 +187,23 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
     if (!std::all_of(mine, mine + view.elements(), [](float v) { return std::isfinite(v); })) {
       ++not_finite_;
     }
+    SampleVerdict verdict;
+    verdict.compared = theirs != nullptr;
     if (!labels.classes.empty()) {
       const std::int64_t label = labels.classes[at];
       const bool right = top(mine, 0) == label;
       ++labelled_;
       right_ += right ? 1 : 0;
+      verdict.labelled = true;
+      verdict.right = right;
       if (kind_ != OutputKind::kClasses && label < view.classes) {
         constexpr int kFive = 5;
-        top5_right_ += place_at(mine, view, 0).among_top(label, kFive) ? 1 : 0;
+        verdict.among_top5 = place_at(mine, view, 0).among_top(label, kFive);
+        top5_right_ += verdict.among_top5 ? 1 : 0;
       }
       if (theirs != nullptr) {
         const bool baseline_right = top(theirs, 0) == label;
+        verdict.baseline_right = baseline_right;
         ++compared_labels_;
         baseline_only_ += baseline_right && !right ? 1 : 0;
         candidate_only_ += right && !baseline_right ? 1 : 0;
@@ -215,7 +221,10 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
       absolute_error_.add(absolute / static_cast<double>(each));
       squared_error_.add(squared / static_cast<double>(each));
     }
-    if (theirs == nullptr) continue;
+    if (theirs == nullptr) {
+      if (race != nullptr) race->add(verdict);
+      continue;
+    }
     if (classes) {
       std::int64_t equal = 0;
       double kl = 0;
@@ -226,7 +235,8 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
           kl += divergence(place_at(theirs, view, place), place_at(mine, view, place), kind_);
         }
       }
-      agreement_.add(static_cast<double>(equal) / static_cast<double>(places));
+      verdict.agreement = static_cast<double>(equal) / static_cast<double>(places);
+      agreement_.add(verdict.agreement);
       if (kind_ != OutputKind::kClasses) kl_.add(kl / static_cast<double>(places));
     }
     if (kind_ != OutputKind::kClasses) {
@@ -241,6 +251,7 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
       noise_.add(noise);
       signal_noise_ += signal * noise;
     }
+    if (race != nullptr) race->add(verdict);
   }
   return {};
 }

@@ -11,6 +11,7 @@
 #include "workers/data/bind.h"
 #include "workers/graph/graph.h"
 #include "workers/measure/intervals.h"
+#include "workers/measure/race.h"
 
 namespace kerf::measure {
 
@@ -44,11 +45,12 @@ class QualityMeter {
  public:
   explicit QualityMeter(OutputKind kind);
 
-  /// One shard. `baseline` may be null. `labels` is the shard's slice (its inputs aren't read).
+  /// One shard. `baseline` may be null. `labels` is the shard's slice (its inputs aren't read). A race
+  /// is told of each sample.
   ///
   /// Errors:   invalid_argument where shapes don't fit each other or the labels.
   [[nodiscard]] Result<void> add(const graph::Tensor& candidate, const graph::Tensor* baseline,
-                                 const data::BoundData& labels);
+                                 const data::BoundData& labels, Race* race = nullptr);
 
   [[nodiscard]] std::int64_t samples() const { return samples_; }
   [[nodiscard]] std::int64_t not_finite() const { return not_finite_; }  ///< Samples with NaN or Inf.

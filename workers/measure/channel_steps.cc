@@ -64,10 +64,10 @@ std::string signature(const Graph& graph, const Node& node) {
   std::string out = node.op;
   for (const char* key : {"strides", "dilations", "pads", "kernel_shape"}) {
     out += std::string(" ") + key;
-    for (const std::int64_t value : node.integers(key)) out += "," + std::to_string(value);
+    for (const std::int64_t value : node.integers(key)) out.append(",").append(std::to_string(value));
   }
-  for (const char* key : {"group", "transA", "transB"}) out += " " + std::to_string(node.integer(key, 0));
-  out += " " + node.text("auto_pad", "") + graph::to_string(graph.inputs[0].shape);
+  for (const char* key : {"group", "transA", "transB"}) out.append(" ").append(std::to_string(node.integer(key, 0)));
+  out.append(" ").append(node.text("auto_pad", "")).append(graph::to_string(graph.inputs[0].shape));
   for (const auto& [name, tensor] : graph.initializers) out += graph::to_string(tensor.shape());
   return out;
 }

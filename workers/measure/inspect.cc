@@ -1,8 +1,18 @@
 #include "workers/measure/inspect.h"
 
 #include "workers/engine/executor.h"
+#include "workers/engine/training/trainer.h"
 
 namespace kerf::measure {
+namespace {
+
+/// One sample is enough to know whether each op has a gradient.
+std::string why_not_trained(const graph::Graph& graph) {
+  const auto trainer = engine::Trainer::make(engine::without_final_softmax(graph).graph, {.batch = 1});
+  return trainer.has_value() ? "" : trainer.error().message;
+}
+
+}  // namespace
 
 Result<ModelInfo> inspect(const compress::PreparedModel& model) {
   KERF_ASSIGN(const auto executor, engine::Executor::compile(model.graph, {.batch = 0}));
@@ -12,6 +22,7 @@ Result<ModelInfo> inspect(const compress::PreparedModel& model) {
       if (step.is_layer && step.name == layer.name) layer.kernel = step.kernel;
     }
   }
+  info.distill_refused_because = why_not_trained(model.graph);
   return info;
 }
 

@@ -27,6 +27,7 @@ namespace {
 constexpr double kRoundSeconds = 0.1;   // of one turn with the machine alone
 constexpr double kSecondsEach = 0.025;  // of profiled runs of one plan
 constexpr int kFewestRuns = 8;
+constexpr std::size_t kFewestLooks = 8; // whatever the time
 constexpr int kMostRuns = 400;
 constexpr double kQuantile = 0.25;      // what disturbs a run only makes it longer
 
@@ -99,7 +100,7 @@ class Looker {
   }
 
   [[nodiscard]] bool out_of_time() const {
-    return request_.seconds > 0 && spent() >= request_.seconds;
+    return request_.seconds > 0 && done_ >= kFewestLooks && spent() >= request_.seconds;
   }
 
   Result<void> between() {
@@ -195,7 +196,7 @@ class Looker {
     report("look");
     KERF_TRY(between());
     std::optional<engine::Cut> cut;
-    if (settings_.batch > 1 || settings_.threads > 1) {
+    if (request_.timed && (settings_.batch > 1 || settings_.threads > 1)) {
       KERF_ASSIGN(const Compiled tried,
                   Compiled::make(model_.graph, samples_,
                                  {.batch = settings_.batch, .threads = settings_.threads, .tune = true}));
@@ -229,7 +230,7 @@ class Looker {
       all.push_back(std::move(timed));
     }
     turn_.release();
-    KERF_TRY(time_rounds(all));
+    if (request_.timed) KERF_TRY(time_rounds(all));
     for (Timed& timed : all) {
       sum_up(timed);
       out_.cost[timed.index].look = std::move(timed.look);

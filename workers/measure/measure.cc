@@ -11,6 +11,7 @@
 
 #include "workers/measure/accuracy.h"
 #include "workers/measure/batch_runner.h"
+#include "workers/measure/race.h"
 #include "workers/measure/staged_run.h"
 
 namespace kerf::measure {
@@ -43,6 +44,9 @@ constexpr std::size_t kShard = 256;
 constexpr std::size_t kMostKeptOutputs = 512U << 20U;
 constexpr std::int64_t kMostBatch = 65536;
 constexpr int kMostThreads = 1024;
+// A run beside others, right after compiling, is no measurement of latency; that the median of many
+// undisturbed ones is below half of it isn't seen.
+constexpr double kLeastOfFirstRun = 0.5;
 
 /// Adds the time of a scope to a phase, without what `turn` waited for the host meanwhile.
 class PhaseTimer {
@@ -145,7 +149,7 @@ class Measurer {
     out_.hardware.threads = request_.threads;
     KERF_TRY(compile());
     if (evaluation_ != nullptr && evaluation_->samples > 0 && wants_quality()) KERF_TRY(quality());
-    if (wants_latency()) KERF_TRY(latency());
+    if (out_.pruned.empty() && wants_latency()) KERF_TRY(latency());
     return std::move(out_);
   }
 
@@ -194,7 +198,9 @@ class Measurer {
       timed_.emplace(std::move(compiled));
       KERF_TRY(load_timed(*timed_));
       timed_->run();
+      const auto start = steady_clock::now();
       timed_->run();
+      first_run_us_ = duration<double, std::micro>(steady_clock::now() - start).count();
       if (const auto peak = instruments_.memory.peak_over_floor()) {
         out_.metrics["rss_peak_bytes"] = static_cast<double>(*peak);
       }
@@ -275,6 +281,15 @@ class Measurer {
     return rows;
   }
 
+  /// What a race may count on before the samples.
+  [[nodiscard]] KnownCosts known_costs() const {
+    KnownCosts costs;
+    costs.metrics = out_.metrics;  // sizes, and what recovery took: nothing else is there yet
+    costs.batch = timed_->batch();
+    if (first_run_us_ > 0) costs.least_latency_us = kLeastOfFirstRun * first_run_us_;
+    return costs;
+  }
+
   Result<void> quality() {
     report("accuracy", 0);
     SharedTurn turn(lock_, wait_);
@@ -289,6 +304,10 @@ class Measurer {
     // A model that mixes samples takes whole batches of its own.
     const auto own = static_cast<std::size_t>(timed_->fits_batch() ? 1 : timed_->batch());
     const std::size_t shard_samples = (kShard + own - 1) / own * own;
+    std::optional<Race> race;
+    if (request_.racing && !request_.racing->empty()) {
+      race.emplace(*request_.racing, known_costs(), static_cast<std::int64_t>(order.size()));
+    }
     PrefixCache none;
     std::optional<StagedRun> staged;
     {
@@ -306,14 +325,13 @@ class Measurer {
       const PhaseTimer timer(out_.phase_ms, "accuracy", &turn);
       KERF_ASSIGN(const Tensor rows, staged->rows(begin / shard_samples, samples, between));
       KERF_TRY(meter.add(rows, baseline_ != nullptr ? &reference : nullptr,
-                         labels_of(*evaluation_, samples)));
+                         labels_of(*evaluation_, samples), race ? &*race : nullptr));
       report("accuracy", static_cast<double>(begin + samples.size()) / static_cast<double>(order.size()));
-      if (request_.worth_going_on && begin + samples.size() < order.size()) {
-        meter.report(out_);
-        if (!request_.worth_going_on(out_)) {
-          return Error{ErrorCode::kAborted, "stopped after " + std::to_string(meter.samples()) +
-                                                " of " + std::to_string(order.size()) + " samples"};
-        }
+      // With the last sample everything is known but times; without those it is complete.
+      const bool last = begin + samples.size() == order.size();
+      if (race && !race->lost().empty() && (!last || wants_latency())) {
+        out_.pruned = race->lost();
+        break;
       }
     }
     meter.report(out_);
@@ -470,6 +488,7 @@ class Measurer {
   WaitLimits wait_;
   std::vector<Tensor> random_inputs_;  // where there is no evaluation set
   std::optional<Compiled> timed_;
+  double first_run_us_ = 0;
   Measurement out_;
 };
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/measurement.h"
+#include "core/racing.h"
 #include "core/result.h"
 #include "workers/compress/compress.h"
 #include "workers/data/bind.h"
@@ -37,9 +38,9 @@ struct MeasureRequest {
   std::function<bool()> cancelled; ///< Asked between pieces of work; may be empty.
   WaitLimits wait;                 ///< For the host lock; its `cancelled` follows ours where empty.
 
-  /// Told the metrics so far between pieces of the evaluation set; false stops the measurement
-  /// there with the error `aborted` ("stopped after 512 of 2000 samples"). May be empty.
-  std::function<bool(const Measurement& so_far)> worth_going_on;
+  /// When a candidate may be stopped: looked at between pieces of the evaluation set, and after the
+  /// last one where latency would follow. What was measured until then comes back, with `pruned` set.
+  std::optional<RacingTerms> racing;
 
   [[nodiscard]] bool wants(const std::string& metric) const {
     return metrics.empty() || metrics.contains(metric);
@@ -77,14 +78,14 @@ class Baseline {
 ///
 /// Metrics:  those of `request` that can be had; without labels no accuracy, without samples no
 ///           quality at all (random seeded inputs are timed), without RAPL no energy.
-/// Order:    samples are evaluated in a fixed random order, so that what worth_going_on sees is a
-///           fair draw even of a set that is sorted by class.
+/// Order:    samples are evaluated in a fixed random order, so that what a race sees is a fair draw
+///           even of a set that is sorted by class.
 /// Layers:   every step that runs, its median time scaled so that the steps sum to latency_p50_us.
 /// Phases:   phase_ms has those of compress(), and baseline, compile, accuracy, wait_lock, latency,
 ///           layers.
 /// Lock:     shared while it computes, given up about every 100 ms; exclusive for latency, layers
 ///           and energy. Null: not taken.
-/// Errors:   those of Executor::compile and of the host lock; cancelled; aborted.
+/// Errors:   those of Executor::compile and of the host lock; cancelled.
 [[nodiscard]] Result<Measurement> measure_candidate(const compress::CompressedModel& candidate,
                                                     Baseline& baseline,
                                                     const data::BoundData& evaluation,

@@ -75,7 +75,7 @@ std::vector<CutPoint> cut_points(const Graph& graph) {
 Graph head_of(const Graph& graph, const std::string& value) {
   Graph out = graph;
   out.outputs = {*graph.value(value)};
-  out.remove_dead();
+  out.cut_to_outputs();
   return out;
 }
 
@@ -83,7 +83,7 @@ Graph tail_of(const Graph& graph, const std::string& value) {
   Graph out = graph;
   out.inputs = {*graph.value(value)};
   std::erase_if(out.nodes, [&](const Node& node) { return std::find(node.outputs.begin(), node.outputs.end(), value) != node.outputs.end(); });
-  out.remove_dead();
+  out.cut_to_outputs();
   return out;
 }
 

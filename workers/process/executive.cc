@@ -228,6 +228,9 @@ struct Executive::Impl {
     request.batch = settings.value("batch", std::int64_t{1});
     request.metrics = work.payload.value("metrics", std::set<std::string>{});
     request.seed = work.payload.value("seed", std::uint64_t{1});
+    if (const Json racing = work.payload.value("racing", Json()); racing.is_object()) {
+      KERF_ASSIGN(request.racing, RacingTerms::parse(racing));
+    }
     request.wait.waiting = [this](double) { tell("wait_lock", 0); };
     std::optional<measure::Baseline>& baseline = verify ? loaded->test_baseline : loaded->baseline;
     if (!baseline) baseline.emplace(loaded->prepared.graph);
@@ -268,9 +271,10 @@ struct Executive::Impl {
     KERF_TRY(load_data(work, paths));
     KERF_ASSIGN(const compress::CompressedModel model, compressed(work));
     tell("write", 0.8);
-    KERF_ASSIGN(const graph::Graph graph,
-                compress::to_standard_onnx(
-                    model, work.payload.value("metadata", std::map<std::string, std::string>{})));
+    auto metadata = work.payload.value("metadata", std::map<std::string, std::string>{});
+    KERF_ASSIGN(const CompressionPlan plan, CompressionPlan::parse(work.payload.value("plan", Json::object())));
+    metadata.merge(compress::export_metadata(plan, ""));
+    KERF_ASSIGN(const graph::Graph graph, compress::to_standard_onnx(model, metadata));
     KERF_TRY(onnx::write_model(graph, options.scratch + "/export.onnx"));
     return Json::object();
   }

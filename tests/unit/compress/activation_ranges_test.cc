@@ -173,6 +173,41 @@ TEST(ChooseRange, ConstantZeroAndTinyValuesGiveUsableScales) {
   EXPECT_EQ(choose_range(ValueStatistics{}, "mse", true), ActivationRange{});
 }
 
+TEST(ChooseRange, MovingAverageFollowsTheFormulaHoweverSamplesAreCut) {
+  constexpr std::size_t kSize = 37;
+  constexpr std::size_t kSamples = 50;
+  Numbers numbers(15);
+  std::vector<float> values(kSize * kSamples);
+  for (float& value : values) value = numbers.normal() + 0.5F;
+  values[20 * kSize] = 90;  // one odd sample
+  double low = 0;
+  double high = 0;
+  for (std::size_t s = 0; s < kSamples; ++s) {
+    const auto [least, most] = std::minmax_element(values.begin() + static_cast<std::ptrdiff_t>(s * kSize),
+                                                   values.begin() + static_cast<std::ptrdiff_t>((s + 1) * kSize));
+    low = s == 0 ? *least : 0.99 * low + 0.01 * *least;
+    high = s == 0 ? *most : 0.99 * high + 0.01 * *most;
+  }
+  const ValueStatistics whole = statistics_of(values, kSamples);
+  ValueStatistics parts;
+  for (std::size_t s = 0; s < kSamples; s += 5) {
+    ASSERT_TRUE(parts.add(std::span<const float>(values).subspan(s * kSize, 5 * kSize), 5));
+  }
+  for (const ValueStatistics* statistics : {&whole, static_cast<const ValueStatistics*>(&parts)}) {
+    EXPECT_NEAR(statistics->moving.min, low, 1e-9);
+    EXPECT_NEAR(statistics->moving.max, high, 1e-9);
+    EXPECT_NEAR(choose_range(*statistics, "moving_average", true).scale, std::max(-low, high) / 127, 1e-6);
+    const ActivationRange both = choose_range(*statistics, "moving_average", false);
+    EXPECT_NEAR(both.scale, (high - low) / 255, 1e-6);
+    EXPECT_EQ(both.zero_point, std::lround(-low / static_cast<double>(both.scale)));
+  }
+  EXPECT_GT(choose_range(whole, "minmax", true).scale, 10 * choose_range(whole, "moving_average", true).scale);
+  for (float& value : values) value = std::fabs(value);
+  const ActivationRange positive = choose_range(statistics_of(values, kSamples), "moving_average", true);
+  EXPECT_EQ(positive.dtype, graph::DType::kU8);
+  EXPECT_EQ(positive.zero_point, 0);
+}
+
 TEST(ChooseRange, PercentileIsTheSortedOneWithinABin) {
   for (const auto& values : {after_relu(1, 500000), normal(2, 500000)}) {
     const ValueStatistics statistics = statistics_of(values);

@@ -68,6 +68,22 @@ TEST(ActivationScores, ShareOfNonZerosIsCountedBehindTheRelu) {
   EXPECT_LT((*scores)[static_cast<std::size_t>(ids[2])], 0.6) << "its bias keeps it at zero mostly";
 }
 
+TEST(ActivationScores, MeanOutputIsThatBehindTheRelu) {
+  const PreparedModel model = with_batch_norm();
+  const Tensor x = Numbers(142).tensor({9, 2, 6, 6});
+  Calibration calibration(model, {x}, 1);
+  const auto scores = activation_scores(model, model.graph, "", "mean_output", &calibration);
+  ASSERT_TRUE(scores.has_value()) << scores.error().message;
+  const auto relu = engine::run_reference_values(model.graph, {x})->at("relu").to_floats();
+  std::vector<double> sums(4, 0.0);
+  double whole = 0;
+  for (std::size_t i = 0; i < relu.size(); ++i) sums[i / 36 % 4] += static_cast<double>(relu[i]);
+  for (const double sum : sums) whole += sum;
+  const auto& ids = model.channels.outputs.at("conv");
+  for (std::size_t c = 0; c < 4; ++c)
+    EXPECT_NEAR((*scores)[static_cast<std::size_t>(ids[c])], 4 * sums[c] / whole, 1e-4);
+}
+
 TEST(ActivationScores, TaylorWeighsAChannelByWhatItsReadersLose) {
   GraphBuilder b(143);
   const auto x = b.relu("r", b.conv("a", b.input("x", {-1, 2, 5, 5}), 2, 3, 1));
@@ -131,7 +147,7 @@ TEST(ActivationScores, WhatALayerHasNoScoreForIsRefusedByNameAndLeftAloneByStar)
   for (const auto& [plan, text] : std::vector<std::pair<std::string, std::string>>{
            {prune("plain", "channel", "bn"), "plan.layers.plain.prune.score: \"bn\" doesn't go with layer 'plain': no batch"},
            {prune("plain", "channel", "apoz"), "no Relu follows it"},
-           {prune("conv", "channel", "wanda"), "expected \"l1\", \"l2\", \"bn\", \"apoz\", \"taylor\""},
+           {prune("conv", "channel", "wanda"), "expected \"l1\", \"l2\", \"bn\", \"apoz\", \"mean_output\", \"taylor\""},
            {prune("conv", "unstructured", "bn"), "expected \"l1\", \"l2\", \"taylor\", \"wanda\""}}) {
     const auto out = run(model, plan, &calibration);
     ASSERT_FALSE(out.has_value()) << plan;

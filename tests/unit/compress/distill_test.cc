@@ -306,7 +306,7 @@ TEST_F(DistillTest, NeedsACalibration) {
 }
 
 TEST_F(DistillTest, ComesLastOfTheRecoveries) {
-  const auto first = run(distill_plan(R"("recovery": ["distill", "bias_correction"])", kHalfOfTheChannels));
+  const auto first = CompressionPlan::parse(*parse_json(R"({"global": {"recovery": ["distill", "bias_correction"]}})"));
   ASSERT_FALSE(first.has_value());
   EXPECT_THAT(first.error().message, HasSubstr("plan.global.recovery: \"bias_correction\" after \"distill\""));
   const auto last = run(distill_plan(R"("recovery": ["bias_correction", "distill"], "distill": {"epochs": 2})",

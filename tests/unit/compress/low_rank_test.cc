@@ -63,6 +63,31 @@ TEST(Factorize, TruncatedErrorIsTheSumOfTheEigenvaluesLeftOut) {
   }
 }
 
+TEST(Factorize, AnEnergyTakesTheFewestRanksThatKeepIt) {
+  Numbers dice(97);
+  for (const auto& [rows, columns] : {std::pair<std::size_t, std::size_t>{5, 9}, {9, 5}, {6, 6}}) {
+    const std::vector<double> w = numbers_of(dice, rows * columns);
+    double whole = 0;
+    for (const double value : w) whole += value * value;
+    std::size_t before = 0;
+    for (const double energy : {0.1, 0.5, 0.8, 0.95, 0.999}) {
+      const std::size_t full = std::min(rows, columns);
+      const Factors f = factorize(w, rows, columns, {}, {full, energy});
+      EXPECT_GE(f.rank, std::max<std::size_t>(1, before));
+      EXPECT_EQ(f.first.size(), f.rank * columns);
+      EXPECT_EQ(f.second.size(), rows * f.rank);
+      EXPECT_LE(distance_in(w, compose(f, rows, columns), rows, columns, {}), (1 - energy) * whole + 1e-9);
+      if (f.rank > 1) {
+        const Factors fewer = factorize(w, rows, columns, {}, f.rank - 1);
+        EXPECT_GT(distance_in(w, compose(fewer, rows, columns), rows, columns, {}), (1 - energy) * whole - 1e-9);
+      }
+      before = f.rank;
+    }
+  }
+  const std::vector<double> zeros(12, 0.0);
+  EXPECT_EQ(factorize(zeros, 3, 4, {}, {3, 0.9}).rank, 1U);
+}
+
 TEST(Factorize, WithDataTheOutputsErrorIsTheLeastOfItsRank) {
   Numbers dice(92);
   for (const auto& [rows, columns] : {std::pair<std::size_t, std::size_t>{5, 8}, {8, 5}}) {
@@ -137,6 +162,25 @@ TEST(LowRank, PartsComputeWhatTheirProductSays) {
       const auto after = engine::run_reference(graph, {x});
       ASSERT_TRUE(after.has_value()) << after.error().message;
       EXPECT_LT(distance((*before)[0], (*after)[0]), 1e-3) << form << " stride " << stride;
+    }
+  }
+}
+
+TEST(LowRank, ByEnergyEachLayerGetsTheRankThatItNeeds) {
+  for (const char* form : {"svd", "spatial", "tucker"}) {
+    GraphBuilder b(99);
+    b.conv("first", b.input("x", {1, 6, 8, 8}), 6, 8);
+    b.conv("second", "first", 8, 8);
+    // The second layer's kernels are all alike but for their size: rank 1 of every form but for noise.
+    auto w = b.graph.initializers.at("second.weight").mutable_as<float>();
+    for (std::size_t i = 0; i < w.size(); ++i) w[i] = static_cast<float>(1 + i / 72) + 1e-3F * w[i];
+    Graph graph = b.finish({"second"});
+    for (const char* layer : {"first", "second"}) {
+      const auto split = split_layer(graph, layer, {1, form, false, 0.9}, nullptr, false);
+      ASSERT_TRUE(split.has_value()) << split.error().message;
+      ASSERT_FALSE(split->parts.empty());
+      const Tensor& last = *graph.constant(find_node(graph, split->parts.back())->inputs[1]);
+      EXPECT_EQ(last.dim(1) == 1, std::string(layer) == "second") << form << " " << last.dim(1);
     }
   }
 }

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
+#include <set>
 
 #include "tests/unit/compress/graph_builder.h"
 #include "workers/compress/layer.h"
@@ -53,7 +55,8 @@ Graph masked(const Graph& graph, const ChannelGroups& groups, const std::vector<
 }
 
 /// A random network of everything that keeps a zero channel zero: convolutions (also depthwise,
-/// also with a multiplier), sums, products, concatenations, pools, PRelu, then Flatten and Gemms.
+/// also with a multiplier, also in groups), sums, products, concatenations, pools, PRelu, then
+/// Flatten or Reshape, Gemms, and a LayerNormalization of their rows, of which no channel may go.
 Graph random_graph(std::uint32_t seed) {
   GraphBuilder b(seed);
   Numbers& dice = b.numbers;
@@ -78,7 +81,13 @@ Graph random_graph(std::uint32_t seed) {
       }
       return out;
     };
-    switch (dice.below(8)) {
+    switch (dice.below(9)) {
+      case 8: {
+        if (from.channels % 2 != 0) break;
+        const std::int64_t out = 2 + 2 * dice.below(4);
+        values.push_back({b.conv(name, from.name, from.channels, out, 3, 2), out, from.side});
+        break;
+      }
       case 0:
       case 1: {
         const std::int64_t out = 1 + dice.below(7);
@@ -132,15 +141,29 @@ Graph random_graph(std::uint32_t seed) {
     }
   }
   const Value last = values.back();
-  const auto rows = b.flatten("flat", last.name);
-  const auto hidden = b.relu(
-      "hidden", b.gemm("fc1", rows, last.channels * last.side * last.side, 6, dice.below(2) == 0));
-  b.gemm("fc2", hidden, 6, 4, dice.below(2) == 0);
-  return b.finish({"fc2"});
+  const std::int64_t width = last.channels * last.side * last.side;
+  std::string rows = "flat";
+  switch (dice.below(3)) {
+    case 0: b.flatten("flat", last.name); break;
+    case 1: b.op("flat", "Reshape", {last.name, b.constant("target", Tensor::s64({2}, {0, -1}))}); break;
+    default: b.op("flat", "Reshape", {last.name, b.constant("target", Tensor::s64({2}, {2, width}))});
+  }
+  std::string hidden =
+      b.relu("hidden", b.gemm("fc1", rows, width, 6, dice.below(2) == 0));
+  if (dice.below(3) == 0) {
+    b.constant("norm.scale", dice.tensor({6}));
+    b.constant("norm.shift", dice.tensor({6}));
+    b.node("norm", "LayerNormalization", {hidden, "norm.scale", "norm.shift"}).attributes["axis"] = std::int64_t{-1};
+    hidden = "norm";
+  }
+  hidden = b.relu("second", b.gemm("fc2", hidden, 6, 5, dice.below(2) == 0));
+  b.gemm("fc3", hidden, 5, 4, dice.below(2) == 0);
+  return b.finish({"fc3"});
 }
 
 TEST(PruneChannels, RemovedChannelsGiveTheSameOutputsAsZeroedOnes) {
   int pruned_graphs = 0;
+  std::map<std::string, int> pruned_with;  // kinds of nodes in graphs that lost channels
   for (std::uint32_t seed = 1; seed <= 300; ++seed) {
     const Graph graph = random_graph(seed);
     const ChannelGroups groups = find_channel_groups(graph);
@@ -163,7 +186,19 @@ TEST(PruneChannels, RemovedChannelsGiveTheSameOutputsAsZeroedOnes) {
     for (const float value : (*expected)[0].to_floats())
       scale = std::max(scale, std::fabs(static_cast<double>(value)));
     EXPECT_LE(distance((*expected)[0], (*got)[0]), 1e-5 * scale) << "seed " << seed;
-    pruned_graphs += std::find(keep.begin(), keep.end(), false) != keep.end() ? 1 : 0;
+    if (std::find(keep.begin(), keep.end(), false) == keep.end()) continue;
+    ++pruned_graphs;
+    std::set<std::string> kinds;
+    for (const Node& node : graph.nodes) {
+      const std::int64_t parts = node.integer("group", 1);
+      kinds.insert(parts == 1 ? node.op
+                   : graph.constant(node.inputs[1])->dim(1) == 1 ? "depthwise" : "grouped");
+    }
+    for (const std::string& kind : kinds) ++pruned_with[kind];
+  }
+  for (const char* kind : {"Add", "Sub", "Mul", "PRelu", "Concat", "MaxPool", "depthwise", "grouped", "Flatten",
+                           "Reshape", "Gemm", "LayerNormalization"}) {
+    EXPECT_GT(pruned_with[kind], 10) << kind;
   }
   EXPECT_GT(pruned_graphs, 200) << "the random graphs must have something to prune";
 }

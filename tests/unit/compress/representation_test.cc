@@ -178,6 +178,20 @@ TEST_F(RepresentationTest, WhatNoKernelStandsForIsRefusedWithTheReason) {
   }
 }
 
+TEST_F(RepresentationTest, DefaultsThatDontGoWithALayersOwnBitsArentMeantForIt) {
+  const auto plan = CompressionPlan::parse(*parse_json(
+      R"({"global": {"rounding": "adaptive", "granularity": "group:4", "activation_range": "dynamic", "symmetric": false},
+          "layers": {"fc1": {"weight_bits": 1, "activation_bits": 1}, "fc2": {"weight_bits": 8, "activation_bits": 8}}})"));
+  ASSERT_TRUE(plan.has_value());
+  const auto out = compress(model_, *plan, &calibration_);
+  ASSERT_TRUE(out.has_value()) << out.error().message;
+  for (const auto& layer : out->layers) {
+    if (layer.name == "fc1" || layer.name == "fc2") {
+      EXPECT_EQ(layer.executes_as, "s8") << layer.name;
+    }
+  }
+}
+
 TEST_F(RepresentationTest, GroupsThatOnlyTheStarAsksForLeaveConvolutionsAlone) {
   const auto out = compress(model_, plan_with(R"({"*": {"weight_bits": 4, "granularity": "group:32"}})"), nullptr);
   ASSERT_TRUE(out.has_value()) << out.error().message;

@@ -59,6 +59,33 @@ TEST(Plan, CanonicalTextIsTheSameForTheSamePlan) {
             plan_of(R"({"layers": {"a": {"weight_bits": 7}}})").canonical());
 }
 
+TEST(Plan, ARankIsAShareOrAnEnergy) {
+  const auto plan = plan_of(R"({"layers": {"a": {"rank": {"energy": 0.95, "form": "tucker"}}}})");
+  EXPECT_EQ(plan.layer("a").rank.energy, 0.95);
+  EXPECT_TRUE(plan.layer("a").rank.factorizes());
+  EXPECT_FALSE(plan.is_baseline());
+  EXPECT_NE(plan.canonical(), plan_of(R"({"layers": {"a": {"rank": {"energy": 0.9, "form": "tucker"}}}})").canonical());
+  EXPECT_NE(plan.canonical(), plan_of(R"({"layers": {"a": {"rank": {"share": 0.95, "form": "tucker"}}}})").canonical());
+  EXPECT_NE(refusal(R"({"layers": {"a": {"rank": {"energy": 0.9, "share": 0.5}}}})").find("both"), std::string::npos);
+  for (const char* energy : {"0", "1", "-0.5", "\"most\""}) {
+    const std::string text = std::string(R"({"layers": {"a": {"rank": {"energy": )") + energy + "}}}}";
+    EXPECT_NE(refusal(text.c_str()).find("plan.layers.a.rank.energy"), std::string::npos) << text;
+  }
+}
+
+TEST(Plan, WeightsHaveNoMovingAverage) {
+  const auto plan = plan_of(R"({"global": {"range": "moving_average"}, "layers": {"a": {"weight_bits": 8}}})");
+  EXPECT_EQ(plan.layer("a").range, "moving_average");
+  EXPECT_EQ(plan.layer("a").weight_range, "minmax");
+  EXPECT_NE(refusal(R"({"layers": {"a": {"weight_range": "moving_average"}}})"), "");
+}
+
+TEST(Plan, NothingRecoversAfterDistillation) {
+  EXPECT_NE(refusal(R"({"global": {"recovery": ["distill", "reconstruct"]}})").find("\"reconstruct\" after \"distill\""),
+            std::string::npos);
+  EXPECT_EQ(plan_of(R"({"global": {"recovery": ["reconstruct", "distill"]}})").recovery().size(), 2U);
+}
+
 TEST(Plan, JsonComesBackEqual) {
   const auto plan = plan_of(R"({"global": {"recovery": ["bias_correction", "distill"],
       "distill": {"seconds": 5}, "prune": 0.3, "equalize": true},

@@ -224,9 +224,70 @@ TEST(Passes, EachCanBeSwitchedOffByName) {
   EXPECT_EQ(count(simplified(b.graph, 3e-6F, {{"remove-identity"}}), "Identity"), 1);
   EXPECT_EQ(count(simplified(b.graph, 3e-6F, {{"fold-batch-norm"}}), "BatchNormalization"), 1);
   EXPECT_EQ(count(simplified(b.graph, 3e-6F, {{"merge-bias"}}), "Add"), 1);
-  const auto unknown = simplify(b.graph, {{"fold-everything"}});
+}
+
+TEST(Passes, AnUnknownNameIsRefusedWithTheNearestOne) {
+  Builder b;
+  b.output(b.node("Relu", {b.input({2, 4})}));
+  const auto unknown = simplify(b.graph, {{"fold-constant"}});
   ASSERT_FALSE(unknown.has_value());
-  EXPECT_NE(unknown.error().message.find("fold-everything"), std::string::npos);
+  EXPECT_NE(unknown.error().message.find("pass \"fold-constant\""), std::string::npos) << unknown.error().message;
+  EXPECT_NE(unknown.error().message.find("nearest: \"fold-constants\""), std::string::npos) << unknown.error().message;
+}
+
+TEST(Passes, DeadNodesStayWhereTheirPassIsOffAndChangeNothing) {
+  Random random;
+  Builder b;
+  const std::string x = b.input({2, 4});
+  // One that passes leave alone, and one that hangs on what they rewrite.
+  b.node("Add", {x, b.constant(random.f32({4}))});
+  const std::string y = b.node("MatMul", {b.node("Identity", {x}), b.constant(random.f32({4, 3}))});
+  b.node("Relu", {y});
+  b.output(b.node("Add", {y, b.constant(random.f32({3}))}));
+  EXPECT_EQ(count(simplified(b.graph, 1e-6F), "Relu"), 0);
+  const Graph after = simplified(b.graph, 1e-6F, {{"remove-dead-nodes"}});
+  EXPECT_EQ(count(after, "Relu"), 1);
+  EXPECT_EQ(count(after, "Add"), 2);
+  const std::vector<Tensor> inputs = random_inputs(b.graph, random);
+  const Ran with = execute(b.graph, inputs);
+  const Ran without = execute(b.graph, inputs, 1, {{"remove-dead-nodes"}});
+  expect_close(without.outputs.at(0), with.outputs.at(0), 1e-6F, "the output");
+}
+
+/// Names of the steps that run.
+std::vector<std::string> steps_of(const Ran& ran) {
+  std::vector<std::string> out;
+  for (const StepInfo& step : ran.steps) out.push_back(step.op);
+  return out;
+}
+
+TEST(Passes, ActivationsSumsAndRoundingHaveStepsOfTheirOwnWhereFusionIsOff) {
+  Random random;
+  for (const bool integers : {false, true}) {
+    Builder b;
+    const std::string x = b.input({1, 4, 6, 6});
+    const auto layer = [&](const std::string& value) {
+      const std::string w = integers ? b.integer_weights(random.bytes(DType::kS8, {4, 4, 1, 1}, -127, 127), {0.01F, 0.02F, 0.03F, 0.01F}, 0)
+                                     : b.constant(random.f32({4, 4, 1, 1}));
+      const std::string rounded =
+          integers ? b.dequantize(b.quantize(value, 0.05F, 0, DType::kS8), 0.05F, 0, DType::kS8) : value;
+      return b.node("Conv", {rounded, w});
+    };
+    const std::string first = b.node("Relu", {layer(x)});
+    const std::string second = b.node("Add", {layer(first), first});
+    // x * Sigmoid(x), which is an op of its own where it may be.
+    b.output(b.node("Mul", {second, b.node("Sigmoid", {second})}));
+    const std::vector<Tensor> inputs = random_inputs(b.graph, random);
+    const Ran fused = execute(b.graph, inputs);
+    const Ran plain = execute(b.graph, inputs, 1, {{"fuse-activations"}});
+    expect_close(plain.outputs.at(0), fused.outputs.at(0), 2e-6F, integers ? "integers" : "f32");
+    // What a layer's own step did before: the activation and the sum, and with f32 the gate.
+    EXPECT_GE(plain.steps.size(), fused.steps.size() + 3) << (integers ? "integers" : "f32");
+    const auto ops = steps_of(plain);
+    for (const char* op : {"Relu", "Add", "Sigmoid", "Mul"}) {
+      EXPECT_NE(std::find(ops.begin(), ops.end(), op), ops.end()) << op;
+    }
+  }
 }
 
 TEST(QOperator, LinearConvAndMatMulBecomeQdq) {

@@ -181,13 +181,25 @@ TEST_F(LooksTest, AnImpossiblePlanIsTheLooksErrorAndTheOthersAreTaken) {
 
 TEST_F(LooksTest, WhatThereIsNoTimeForIsLeftOut) {
   LookRequest request;
-  request.damage.assign(200, alone("c2", eight()));
+  request.damage.assign(40, alone("c2", eight()));
   request.seconds = 1e-9;
   const auto seen = looks(request);
   ASSERT_TRUE(seen.has_value());
-  ASSERT_EQ(seen->damage.size(), 200U);
-  EXPECT_FALSE(seen->damage[199].look.has_value());
-  EXPECT_TRUE(seen->damage[199].error.empty());
+  ASSERT_EQ(seen->damage.size(), 40U);
+  EXPECT_TRUE(seen->damage[7].look.has_value()) << "the first eight are always taken";
+  EXPECT_FALSE(seen->damage[8].look.has_value());
+  EXPECT_TRUE(seen->damage[8].error.empty());
+}
+
+TEST_F(LooksTest, UntimedCostsAreBytesAlone) {
+  LookRequest request;
+  request.cost = {Json::object(), {{"layers", {{"*", eight()}}}}};
+  request.timed = false;
+  const auto seen = looks(request);
+  ASSERT_TRUE(seen.has_value());
+  EXPECT_EQ(seen->cost[1].look->total_us(), 0);
+  EXPECT_LT(seen->cost[1].look->storage_bytes, seen->cost[0].look->storage_bytes);
+  EXPECT_GT(seen->cost[1].look->layers.at("c2").weight_bytes, 0);
 }
 
 TEST_F(LooksTest, CancellingEndsIt) {

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -197,34 +199,87 @@ TEST_F(MeasureTest, AloneThereIsNoRatioAndNoQuality) {
   EXPECT_THAT(out->metrics, Not(Contains(Key("agreement"))));
 }
 
-TEST_F(MeasureTest, PoorCandidatesCanBeStoppedEarly) {
-  std::vector<std::int64_t> seen;
-  request_.worth_going_on = [&](const Measurement& so_far) {
-    seen.push_back(so_far.samples);
-    EXPECT_THAT(so_far.ci95, Contains(Key("accuracy")));
-    return so_far.samples < 500;
-  };
+constexpr const char* kPoorPlan = R"({"layers": {"*": {"prune": {"structure": "unstructured", "ratio": 0.8}}}})";
+
+TEST_F(MeasureTest, PoorCandidateIsStoppedAndKeepsWhatItShowed) {
+  request_.racing = RacingTerms{0.001, {{"accuracy_drop", 0.02}}, "", {}};
+  const auto out = measured(kPoorPlan);
+  ASSERT_TRUE(out.has_value()) << out.error().message;
+  EXPECT_THAT(out->pruned, HasSubstr("accuracy_drop is surely above 0.02, the study's limit"));
+  EXPECT_EQ(out->samples, 256);
+  EXPECT_GT(out->metrics.at("accuracy_drop"), 0.1);
+  EXPECT_THAT(out->ci95, Contains(Key("accuracy")));
+  EXPECT_THAT(out->metrics, Contains(Key("storage_bytes")));
+  EXPECT_THAT(out->metrics, Not(Contains(Key("latency_p50_us"))));
+  const auto again = Measurement::parse(out->to_json());
+  ASSERT_TRUE(again.has_value());
+  EXPECT_EQ(again->pruned, out->pruned);
+  EXPECT_EQ(out->to_json()["pruned"], true);
+}
+
+TEST_F(MeasureTest, GoodCandidateIsMeasuredToTheEndBesideARace) {
+  request_.racing = RacingTerms{0.001, {{"accuracy_drop", 0.02}}, "", {}};
   const auto out = measured("{}");
-  ASSERT_FALSE(out.has_value());
-  EXPECT_EQ(out.error().code, ErrorCode::kAborted);
-  EXPECT_EQ(out.error().message, "stopped after 512 of 700 samples");
-  EXPECT_THAT(seen, testing::ElementsAre(256, 512));
+  ASSERT_TRUE(out.has_value()) << out.error().message;
+  EXPECT_EQ(out->pruned, "");
+  EXPECT_EQ(out->samples, 700);
+  EXPECT_THAT(out->metrics, Contains(Key("latency_p50_us")));
+}
+
+TEST_F(MeasureTest, RivalThatIsBetterInEverythingStopsACandidate) {
+  request_.racing = RacingTerms{0.001, {}, "accuracy_drop", {{4, 0.0, {{"storage_bytes", 1}, {"latency_p50_us", 1e-6}}}}};
+  const auto beaten = measured(kPoorPlan);
+  ASSERT_TRUE(beaten.has_value()) << beaten.error().message;
+  EXPECT_THAT(beaten->pruned, HasSubstr("trial 4 of the front"));
+  request_.racing->rivals[0].others["latency_p50_us"] = 1e9;
+  const auto faster = measured(kPoorPlan);
+  ASSERT_TRUE(faster.has_value()) << faster.error().message;
+  EXPECT_EQ(faster->pruned, "");
+}
+
+TEST_F(MeasureTest, WhatIsKnownAfterAllSamplesIsOnlyStoppedWhereLatencyWouldFollow) {
+  // Lost by a sample too many: no part of the set shows it.
+  const auto whole = measured(kPoorPlan);
+  ASSERT_TRUE(whole.has_value());
+  const double drop = whole->metrics.at("accuracy_drop");
+  request_.racing = RacingTerms{1e-12, {{"accuracy_drop", drop - 0.5 / 700}}, "", {}};
+  const auto timed = measured(kPoorPlan);
+  ASSERT_TRUE(timed.has_value());
+  EXPECT_NE(timed->pruned, "");
+  EXPECT_DOUBLE_EQ(timed->metrics.at("accuracy_drop"), drop);
+  request_.metrics = {"accuracy", "accuracy_drop"};
+  const auto untimed = measured(kPoorPlan);
+  ASSERT_TRUE(untimed.has_value());
+  EXPECT_EQ(untimed->pruned, "");
 }
 
 TEST_F(MeasureTest, EarlySamplesAreAFairDrawOfASortedSet) {
-  // All samples whose label the model gets wrong stand at the end.
-  data::BoundData sorted = evaluation_;
-  std::fill(sorted.classes.begin() + 350, sorted.classes.end(), 0);
-  std::fill(sorted.classes.begin(), sorted.classes.begin() + 350, 1);
-  evaluation_ = sorted;
-  double early = -1;
-  request_.worth_going_on = [&](const Measurement& so_far) {
-    if (early < 0) early = so_far.metrics.at("accuracy");
-    return true;
+  // All samples on which the candidate differs stand at the end; the first piece sees its share of them.
+  const auto whole = measured(kPoorPlan);
+  ASSERT_TRUE(whole.has_value());
+  const auto outputs = engine::run_all(compressed(kPoorPlan).graph, evaluation_.inputs, 1);
+  const auto own = engine::run_all(model_->graph, evaluation_.inputs, 1);
+  ASSERT_TRUE(outputs.has_value() && own.has_value());
+  const auto top = [](const Tensor& scores, std::size_t n) {
+    const auto first = scores.as<float>().begin() + static_cast<std::ptrdiff_t>(n) * kClasses;
+    return std::max_element(first, first + kClasses) - first;
   };
-  const auto out = measured("{}");
-  ASSERT_TRUE(out.has_value());
-  EXPECT_NEAR(early, out->metrics.at("accuracy"), 0.1);
+  std::vector<std::size_t> order(700);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_partition(order.begin(), order.end(), [&](std::size_t n) { return top(outputs->front(), n) == top(own->front(), n); });
+  data::BoundData sorted = evaluation_;
+  sorted.inputs[0] = Tensor(DType::kF32, {700, kFeatures});
+  for (std::size_t to = 0; to < order.size(); ++to) {
+    const auto from = evaluation_.inputs[0].as<float>().subspan(order[to] * kFeatures, kFeatures);
+    std::copy(from.begin(), from.end(), sorted.inputs[0].mutable_as<float>().begin() + static_cast<std::ptrdiff_t>(to * kFeatures));
+    sorted.classes[to] = evaluation_.classes[order[to]];
+  }
+  evaluation_ = sorted;
+  request_.racing = RacingTerms{0.001, {{"accuracy_drop", 0.02}}, "", {}};
+  const auto raced = measured(kPoorPlan);
+  ASSERT_TRUE(raced.has_value());
+  EXPECT_EQ(raced->samples, 256);
+  EXPECT_NEAR(raced->metrics.at("agreement"), whole->metrics.at("agreement"), 0.1);
 }
 
 TEST_F(MeasureTest, ProgressIsToldInOrder) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/racing.h"
 #include "storage/sqlite/sqlite_store.h"
 #include "tests/simulation/checked_store.h"
 #include "tests/simulation/study_fixture.h"
@@ -114,6 +115,49 @@ TEST_F(CoreTest, AStudyRunsToItsEnd) {
   EXPECT_TRUE(store_->document(id, "model")->has_value());
   EXPECT_EQ((**store_->document(id, "reference"))["point"].size(), 3U);
   EXPECT_EQ(core_->progress(id)->finished, 10);
+}
+
+TEST_F(CoreTest, CandidatesAreRacedAgainstTheConstraintsOnceTheBaselineIsKnown) {
+  Json document = simulation::study_document(4, false);
+  document["constraints"] = {{{"metric", "accuracy_drop"}, {"max", 0.01}}};
+  const std::string id = submit(document);
+  join("a");
+  ASSERT_EQ(work("a")->kind, WorkKind::kInspect);
+  EXPECT_FALSE(held_.at("a").payload.contains("racing")) << "the baseline is measured whole";
+  ASSERT_EQ(work("a")->number, 0);
+  const auto terms = RacingTerms::parse(held_.at("a").payload.at("racing"));
+  ASSERT_TRUE(terms.has_value()) << terms.error().message;
+  EXPECT_THAT(terms->limits, testing::ElementsAre(testing::Pair("accuracy_drop", 0.01)));
+  // What the worker stops is pruned, counts as a trial, and never stands on the front.
+  const Work work = held_.at("a");
+  Json stopped = simulation::measured(work.payload.at("plan"), work.token);
+  stopped.erase("latency_p50_us");
+  stopped["pruned"] = true;
+  stopped["reason"] = "accuracy_drop is surely above 0.01";
+  ASSERT_TRUE(core_->outcome("a", {work.key, work.token, stopped, std::nullopt, false}).has_value());
+  held_.erase("a");
+  perform();
+  const auto trial = store_->trial(id, 1);
+  EXPECT_EQ(trial->state, TrialState::kPruned);
+  EXPECT_EQ(trial->to_json()["reason"], "accuracy_drop is surely above 0.01");
+  EXPECT_TRUE(trial->to_json()["metrics"].contains("accuracy"));
+  work_until_done("a");
+  EXPECT_EQ(state(id), StudyState::kComplete);
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 4U);
+}
+
+TEST_F(CoreTest, TheReferencePointStaysWhereItWasWhenTheStudyBegan) {
+  const std::string id = submit(simulation::study_document(4, false));
+  join("a");
+  ASSERT_EQ(work("a")->kind, WorkKind::kInspect);
+  ASSERT_EQ(work("a")->number, 0);
+  const Json moved = {{"point", {0.5, 1000.0, 9000.0}}};  // as another version's rule may have put it
+  ASSERT_TRUE(store_->put_document(id, "reference", moved).has_value());
+  restart();
+  join("a");
+  work_until_done("a");
+  EXPECT_EQ(state(id), StudyState::kComplete);
+  EXPECT_EQ(**store_->document(id, "reference"), moved);
 }
 
 TEST_F(CoreTest, WorkersAreMatchedByLabels) {
@@ -357,6 +401,16 @@ TEST_F(CoreTest, ExportsAreMadeOnceAlsoOfCompleteStudies) {
   perform();
   ASSERT_TRUE(held_.contains("a"));
   EXPECT_EQ(held_["a"].key.kind, WorkKind::kExport);
+  // The file will say what it was made from, and how it did where.
+  const Json& metadata = held_["a"].payload.at("metadata");
+  EXPECT_EQ(metadata.at("kerf.study"), id);
+  EXPECT_EQ(metadata.at("kerf.trial"), "1");
+  EXPECT_EQ(metadata.at("kerf.source"), held_["a"].payload.at("model"));
+  const Trial trial = *store_->trial(id, 1);
+  EXPECT_EQ(metadata.at("kerf.plan"), canonical_text(trial.candidate));
+  const Json measured = *parse_json(metadata.at("kerf.measured").get<std::string>());
+  EXPECT_EQ(measured.at("accuracy"), trial.measurement.at("accuracy"));
+  EXPECT_EQ(*parse_json(metadata.at("kerf.hardware").get<std::string>()), trial.measurement.at("hardware"));
   ASSERT_TRUE(work("a").has_value());
   EXPECT_EQ(answers, 2);
   core_->export_trial(id, 1, answer);

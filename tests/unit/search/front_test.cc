@@ -65,6 +65,42 @@ TEST(Front, HasTheFeasibleBestAndItsHistory) {
   EXPECT_NEAR(result.members[0].contribution, 0.05 * 40, 1e-12);
 }
 
+Trial noisy(std::int64_t number, double drop, double half, double bytes) {
+  Trial out = trial(number, 0.9 - drop, bytes);
+  out.measurement["accuracy_ci95"] = {0.0, 1.0};  // of the accuracy alone: much too wide to compare by
+  out.measurement["accuracy_drop_ci95"] = {drop - half, drop + half};
+  return out;
+}
+
+TEST(Front, KeepsAndNamesWhatIsBeatenByLessThanTheNoise) {
+  const std::vector<Trial> trials = {
+      noisy(0, 0, 0, 100),
+      noisy(1, 0.010, 0.004, 50),
+      noisy(2, 0.014, 0.004, 50),  // 0.004 below trial 1, and the noise of that is 0.0057
+      noisy(3, 0.020, 0.004, 50),  // surely worse
+      noisy(4, 0.012, 0.004, 60),  // larger for sure, but it may be more accurate
+      trial(5, 0.3, 5),            // not feasible
+      trial(6, 0, 0, TrialState::kPruned),
+  };
+  const Front result = front(trials, study(), kReference);
+  EXPECT_THAT(numbers(result), ElementsAre(0, 1));
+  ASSERT_EQ(result.tied.size(), 2U);
+  EXPECT_EQ(result.tied[0].trial, 2);
+  EXPECT_THAT(result.tied[0].with, ElementsAre(1));
+  EXPECT_EQ(result.tied[1].trial, 4);
+  EXPECT_THAT(result.tied[1].with, ElementsAre(1));
+}
+
+TEST(Front, TrialThatLacksAMetricNeverRanks) {
+  std::vector<Trial> trials = {trial(0, 0.9, 100), trial(1, 0.99, 10), trial(2, 0.99, 10)};
+  trials[1].measurement.erase("storage_bytes");
+  trials[2].measurement.erase("accuracy_drop");
+  const Front result = front(trials, study(), kReference);
+  EXPECT_THAT(numbers(result), ElementsAre(0));
+  EXPECT_TRUE(result.tied.empty());
+  EXPECT_FALSE(result.nearest_miss.has_value());
+}
+
 TEST(Front, NamesTheNearestMissWhereNothingIsFeasible) {
   const std::vector<Trial> trials = {trial(3, 0.5, 10), trial(7, 0.7, 10)};
   const Front result = front(trials, study(), kReference);

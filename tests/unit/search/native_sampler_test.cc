@@ -135,6 +135,47 @@ TEST(NativeSampler, AConstraintThatIsNoObjectiveIsLearnt) {
   EXPECT_GE(feasible_late, 30U);
 }
 
+TEST(NativeSampler, LearnsFromWhatPrunedTrialsShowed) {
+  // Trials that break the bound are stopped: their loss is known, with some noise, their latency isn't.
+  const Table table = parsed(layered_table(12, 4, 5));
+  SamplerProblem problem = table.problem(5, true);
+  problem.constraint_count = 1;
+  const double bound = 0.25 * table.reference()[0];
+  enum class Told { kWhole, kShown, kNothing };
+  const auto run = [&](Told how) {
+    auto sampler = make_sampler("profile", problem);
+    EXPECT_TRUE(sampler.has_value());
+    std::vector<ObjectiveVector> feasible_points;
+    Rng random({9});
+    int pruned = 0;
+    for (std::int64_t n = 0; n < 40; ++n) {
+      const auto point = (*sampler)->ask(1);
+      EXPECT_TRUE(point.has_value() && point->size() == 1);
+      if (!point.has_value() || point->empty()) break;
+      const MetricValues values = table.exact(table.layer_choices(point->front()));
+      Observation told{n, point->front(), TrialState::kComplete, {values.at("loss"), values.at("latency")}, {values.at("loss") - bound}};
+      if (told.constraints[0] > 0 && how != Told::kWhole) {
+        ++pruned;
+        told.state = TrialState::kPruned;
+        const double seen = values.at("loss") * (0.95 + 0.1 * random.unit());
+        told.objectives = {seen, NAN};
+        told.constraints = {seen - bound};
+        if (how == Told::kNothing) told.objectives = told.constraints = {};
+      } else if (told.constraints[0] <= 0) {
+        feasible_points.push_back(told.objectives);
+      }
+      EXPECT_TRUE((*sampler)->tell(told).has_value());
+    }
+    if (how != Told::kWhole) {
+      EXPECT_GT(pruned, 0);
+    }
+    return hypervolume(feasible_points, problem.directions, std::vector{bound, table.reference()[1]});
+  };
+  const double whole = run(Told::kWhole);
+  EXPECT_GT(run(Told::kShown), 0.97 * whole);
+  RecordProperty("told_nothing", std::to_string(run(Told::kNothing) / whole));
+}
+
 TEST(NativeSampler, WhereNothingIsFeasibleTheNearestMissIsNamed) {
   Json document = layered_table(6, 3, 8);
   document["constraints"] = {{{"metric", "latency"}, {"max", -1}}};

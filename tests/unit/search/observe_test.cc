@@ -48,6 +48,26 @@ TEST(Observe, NamesEachMissingMetricOnce) {
   EXPECT_TRUE(std::isnan(outcome.constraints[2]));
 }
 
+TEST(Observe, IntervalOfAccuracyIsThatOfItsDropWhereThatIsKnown) {
+  Json paired = measurement();
+  paired["accuracy_drop_ci95"] = {0.007, 0.014};
+  const Outcome outcome = observe(two_objectives(), paired);
+  EXPECT_THAT(outcome.intervals[0], ElementsAre(DoubleEq(0.98 - 0.014), DoubleEq(0.98 - 0.007)));
+}
+
+TEST(Observe, PrunedTrialTellsWhatItShowed) {
+  Trial trial;
+  trial.number = 4;
+  trial.choices = {1, 2};
+  trial.state = TrialState::kPruned;
+  trial.measurement = measurement();
+  trial.measurement.erase("latency_p50_us");
+  const Observation observation = observation_of(two_objectives(), trial);
+  EXPECT_EQ(observation.state, TrialState::kPruned);
+  EXPECT_THAT(observation.objectives, ElementsAre(0.97, testing::IsNan()));
+  EXPECT_THAT(observation.constraints, ElementsAre(DoubleEq(-0.01), DoubleEq(-600), DoubleEq(-390)));
+}
+
 TEST(Observe, CompleteTrialWithoutAMetricIsToldAsFailed) {
   Trial trial;
   trial.number = 4;

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <nlohmann/json.hpp>
 
 #include "search/dedupe.h"
@@ -90,11 +91,11 @@ TEST_F(OptunaBridge, DeathInTheMiddleOfAnAnswerIsNotSeen) {
 }
 
 TEST_F(OptunaBridge, SilentProcessIsGivenUpInTime) {
-  BridgeOptions options;
-  auto bridge = BridgeProcess::start(options);
+  optuna::BridgeOptions options;
+  auto bridge = optuna::BridgeProcess::start(options);
   ASSERT_TRUE(bridge.has_value()) << bridge.error().message;
   options.call_limit = std::chrono::milliseconds(50);
-  auto impatient = BridgeProcess::start(options);
+  auto impatient = optuna::BridgeProcess::start(options);
   ASSERT_TRUE(impatient.has_value()) << impatient.error().message;
   ::kill(impatient->pid(), SIGSTOP);
   const auto answer = impatient->call({{"type", "ping"}});
@@ -105,7 +106,7 @@ TEST_F(OptunaBridge, SilentProcessIsGivenUpInTime) {
 }
 
 TEST_F(OptunaBridge, RefusedMessageLeavesTheProcessAlive) {
-  auto bridge = BridgeProcess::start({});
+  auto bridge = optuna::BridgeProcess::start({});
   ASSERT_TRUE(bridge.has_value());
   const auto answer = bridge->call({{"type", "dance"}});
   ASSERT_FALSE(answer.has_value());
@@ -116,6 +117,107 @@ TEST_F(OptunaBridge, RefusedMessageLeavesTheProcessAlive) {
   const auto late = bridge->call({{"type", "ping"}});
   ASSERT_FALSE(late.has_value());
   EXPECT_EQ(late.error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(OptunaBridge, MessageOfAnotherProtocolIsRefusedWithBothNumbers) {
+  auto bridge = optuna::BridgeProcess::start({});
+  ASSERT_TRUE(bridge.has_value());
+  const auto answer = bridge->call({{"type", "ping"}, {"protocol", 1}});
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_EQ(answer.error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_THAT(answer.error().message, HasSubstr("a message of protocol 1; expected 2"));
+  EXPECT_TRUE(bridge->call({{"type", "ping"}}).has_value());
+}
+
+TEST_F(OptunaBridge, BatchIsOneQuestion) {
+  auto made = OptunaProposer::create("optuna-tpe", problem());
+  ASSERT_TRUE(made.has_value());
+  const OptunaProposer* proposer = made->get();
+  UniqueSampler sampler(problem(), std::move(*made));
+  const auto batch = sampler.ask(12);
+  ASSERT_TRUE(batch.has_value()) << batch.error().message;
+  EXPECT_EQ(batch->size(), 12U);
+  EXPECT_EQ(proposer->questions(), 1);
+}
+
+TEST_F(OptunaBridge, DuplicatesAreAnsweredAndCostNoTrial) {
+  // 16 of 4,096 points differ in what they mean: TPE proposes what is known again and again.
+  SamplerProblem what = problem();
+  what.fingerprint = [](const Choices& choices) {
+    std::string name;
+    for (std::size_t d = 0; d < 4; ++d) name += choices[d] > 0 ? '1' : '0';
+    return name;
+  };
+  auto made = OptunaProposer::create("optuna-tpe", what);
+  ASSERT_TRUE(made.has_value());
+  const OptunaProposer* proposer = made->get();
+  UniqueSampler sampler(what, std::move(*made));
+  std::set<std::string> seen;
+  int trials = 0;
+  for (; trials < 40; ++trials) {
+    const auto point = sampler.ask(1);
+    ASSERT_TRUE(point.has_value()) << point.error().message;
+    if (point->empty()) break;
+    EXPECT_TRUE(seen.insert(what.fingerprint(point->front())).second);
+    ASSERT_TRUE(sampler.tell(outcome(trials, point->front())).has_value());
+  }
+  EXPECT_EQ(trials, 16);
+  EXPECT_GT(proposer->questions(), 20);  // there were duplicates
+}
+
+TEST_F(OptunaBridge, AnAnsweredDuplicateChangesTheNextAttemptAndIsForgottenThen) {
+  const auto client = [] {
+    optuna::Problem what;
+    for (int d = 0; d < 6; ++d) what.space.emplace_back("x" + std::to_string(d), optuna::IntDistribution{0, 9});
+    what.directions = {Direction::kMinimize};
+    what.sampler = optuna::TPESampler{.n_startup_trials = 5};
+    auto made = optuna::Client::create(what);
+    EXPECT_TRUE(made.has_value());
+    Rng random({8});
+    for (int n = 0; n < 12; ++n) {
+      Json params = Json::array();
+      double sum = 0;
+      for (int d = 0; d < 6; ++d) {
+        params.push_back(random.below(10));
+        sum += params.back().get<double>();
+      }
+      made->ended({params, TrialState::kComplete, {sum}, {}});
+    }
+    return std::move(*made);
+  };
+  auto first = client();
+  const auto plain = first.suggest(1, 1);
+  ASSERT_TRUE(plain.has_value()) << plain.error().message;
+  std::vector<optuna::ToldTrial> answered;
+  for (int n = 0; n < 8; ++n) answered.push_back({Json::array({9, 9, 9, 9, 9, 9}), TrialState::kComplete, {-100}, {}});
+  const auto informed = first.suggest(1, 1, answered);
+  ASSERT_TRUE(informed.has_value()) << informed.error().message;
+  EXPECT_NE(*plain, *informed);
+  EXPECT_EQ(*first.suggest(1, 1), *plain);
+}
+
+TEST_F(OptunaBridge, BruteForceTriesEverythingOnce) {
+  optuna::Problem what;
+  what.space = {{"a", optuna::IntDistribution{1, 3}}, {"b", optuna::CategoricalDistribution{{"x", "y"}}}};
+  what.directions = {Direction::kMinimize};
+  what.sampler = optuna::BruteForceSampler{};
+  auto client = optuna::Client::create(what);
+  ASSERT_TRUE(client.has_value()) << client.error().message;
+  std::set<std::string> seen;
+  for (int n = 0; n < 6; ++n) {
+    const auto point = client->suggest(1);
+    ASSERT_TRUE(point.has_value()) << point.error().message;
+    EXPECT_TRUE(seen.insert(point->front().dump()).second);
+    client->ended({point->front(), TrialState::kComplete, {1.0 * n}, {}});
+  }
+}
+
+TEST_F(OptunaBridge, SamplerWhoseModuleIsMissingIsRefusedInOneLine) {
+  auto made = OptunaProposer::create("optuna-gp", problem());
+  if (made.has_value()) GTEST_SKIP() << "this Python has torch and scipy";
+  EXPECT_EQ(made.error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_THAT(made.error().message, testing::ContainsRegex("No module named '(scipy|torch)'; expected (scipy|torch) beside Optuna"));
+  EXPECT_THAT(made.error().message, testing::Not(HasSubstr("\n")));
 }
 
 TEST_F(OptunaBridge, ValuesThatArentFiniteNeverReachOptuna) {
@@ -139,7 +241,7 @@ TEST_F(OptunaBridge, ValuesThatArentFiniteNeverReachOptuna) {
 }
 
 TEST(OptunaBridgeSetup, MissingInterpreterIsUnavailableAndSaysHowToInstall) {
-  BridgeOptions options;
+  optuna::BridgeOptions options;
   options.python = "/nonexistent/python";
   const auto made = OptunaProposer::create("optuna-tpe", problem(), options);
   ASSERT_FALSE(made.has_value());
@@ -154,9 +256,9 @@ TEST(OptunaBridgeSetup, ProcessThatEndsAtOnceLeavesItsLastWords) {
   const std::string script = pattern + "/python";
   std::ofstream(script) << "#!/bin/sh\necho 'no libpython here' >&2\nexit 3\n";
   ::chmod(script.c_str(), 0700);
-  BridgeOptions options;
+  optuna::BridgeOptions options;
   options.python = script;
-  const auto bridge = BridgeProcess::start(options);
+  const auto bridge = optuna::BridgeProcess::start(options);
   ASSERT_FALSE(bridge.has_value());
   EXPECT_EQ(bridge.error().code, ErrorCode::kUnavailable);
   EXPECT_THAT(bridge.error().message, HasSubstr("no libpython here"));
@@ -169,9 +271,9 @@ TEST(OptunaBridgeSetup, ProcessThatAnswersNonsenseIsNotBelieved) {
   const std::string script = pattern + "/python";
   std::ofstream(script) << "#!/bin/sh\necho 'hello there' >&0\nread line\n";
   ::chmod(script.c_str(), 0700);
-  BridgeOptions options;
+  optuna::BridgeOptions options;
   options.python = script;
-  const auto bridge = BridgeProcess::start(options);
+  const auto bridge = optuna::BridgeProcess::start(options);
   ASSERT_FALSE(bridge.has_value());
   EXPECT_EQ(bridge.error().code, ErrorCode::kUnavailable);
   EXPECT_THAT(bridge.error().message, HasSubstr("it answered hello there"));

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -191,6 +192,63 @@ TEST(Simulation, KeepsToConstraints) {
     EXPECT_LE(result->trials[i].metrics.at("loss"), 0.5);
   }
   EXPECT_FALSE(result->front.empty());
+}
+
+std::int64_t resident_bytes() {
+  std::int64_t pages = 0;
+  std::int64_t resident = 0;
+  std::ifstream("/proc/self/statm") >> pages >> resident;
+  return resident * 4096;
+}
+
+/// `layers` layers of four choices each; ties, pairs, noise and constants among them.
+Json wide(int layers) {
+  Json out = {{"objectives", {{{"metric", "loss"}}, {{"metric", "latency"}}}},
+              {"constants", {{"latency", 3.0}}},
+              {"noise", {{"latency", 0.01}}},
+              {"ties", Json::array({Json::array({"l0", "l7"})})},
+              {"pairs", {{{"layers", {"l1", "l2"}}, {"choices", {0, 0}}, {"loss", 0.02}}}}};
+  for (int i = 0; i < layers; ++i) {
+    Json choices = Json::array();
+    for (int k = 0; k < 4; ++k) choices.push_back({{"weight_bits", 2 << k}, {"loss", 0.1 * (3 - k) * (1 + i % 5)}, {"latency", 1.0 + k}});
+    out["layers"].push_back({{"name", "l" + std::to_string(i)}, {"choices", choices}});
+  }
+  return out;
+}
+
+TEST(Simulation, EverySamplerOpensFourToTheFiftyPointsInLittleMemory) {
+  const Table it = table(wide(51));  // two of them are tied
+  for (const std::string& name : sampler_names()) {
+    const std::int64_t before = resident_bytes();
+    const auto result = simulate(it, {.sampler = name, .trials = 20, .seed = 2});
+    if (name == "optuna-bruteforce" && !result.has_value()) {
+      EXPECT_NE(result.error().code, ErrorCode::kInternal) << result.error().message;
+      continue;
+    }
+    if (!result.has_value()) {  // a Python without what it needs
+      EXPECT_THAT(result.error().code, testing::AnyOf(ErrorCode::kUnavailable, ErrorCode::kFailedPrecondition)) << name;
+      continue;
+    }
+    EXPECT_EQ(result->trials.size(), 20U) << name;
+    EXPECT_GT(result->exact_hypervolume.back(), 0) << name;
+    EXPECT_LT(resident_bytes() - before, 32 << 20) << name;
+  }
+}
+
+TEST(Simulation, MemoryGrowsWithTheLayersAndNotWithThePoints) {
+  for (const char* name : {"random", "profile"}) {
+    const auto grown = [&](int layers) {
+      const std::int64_t before = resident_bytes();
+      const Table it = table(wide(layers));
+      auto sampler = make_sampler(name, it.problem(1, false));
+      EXPECT_TRUE(sampler.has_value());
+      const auto points = (*sampler)->ask(2);
+      EXPECT_TRUE(points.has_value());
+      return std::max<std::int64_t>(resident_bytes() - before, 0);
+    };
+    (void)grown(51);
+    EXPECT_LT(grown(400), 24 << 20) << name;  // 4^399 points
+  }
 }
 
 TEST(Simulation, UnknownSamplerIsRefused) {

@@ -117,7 +117,11 @@ bool is_elementwise(const Graph& graph, const Node& node) {
 /// Grows chains; each node belongs to one at most.
 class Finder {
  public:
-  explicit Finder(const Graph& graph) : graph_(graph), links_(graph), taken_(graph.nodes.size(), false) {
+  explicit Finder(const Graph& graph)
+      : graph_(graph),
+        links_(graph),
+        fuses_(!graph.disabled_passes.contains(graph::kFuseActivations)),
+        taken_(graph.nodes.size(), false) {
     chains_.ending_at.resize(graph.nodes.size());
     chains_.member.assign(graph.nodes.size(), false);
     for (const graph::ValueInfo& output : graph.outputs) outputs_.insert(output.name);
@@ -141,7 +145,7 @@ class Finder {
     chain.anchor = chain.last = anchor;
     chain.output = graph_.nodes[anchor].outputs[0];
     taken_[anchor] = true;
-    while (extend(chain, layer)) {
+    while (fuses_ && extend(chain, layer)) {
     }
     if (chain.last != anchor) {
       chains_.member[anchor] = true;
@@ -213,6 +217,7 @@ class Finder {
 
   const Graph& graph_;
   graph::Links links_;
+  bool fuses_;
   std::vector<bool> taken_;
   std::set<std::string> outputs_;
   Chains chains_;

@@ -35,7 +35,7 @@ struct Chain {
 [[nodiscard]] std::optional<Numeric> tensor_numeric(const graph::Graph& graph, const graph::Node& node);
 
 /// All chains, by the index of their last node; members.at(i) says whether node i is part of a
-/// chain without being its last.
+/// chain without being its last. Where "fuse-activations" is switched off, chains have no links.
 struct Chains {
   std::vector<std::optional<Chain>> ending_at;
   std::vector<bool> member;

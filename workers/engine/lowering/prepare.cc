@@ -153,7 +153,7 @@ Result<Graph> prepare(Graph graph) {
   KERF_TRY(fold_constants(graph, true));
   KERF_TRY(graph::infer_shapes(graph));
   KERF_TRY(fold_constants(graph, true));
-  {
+  if (!graph.disabled_passes.contains(graph::kFuseActivations)) {
     Rewriter rewriter(graph);
     for (std::size_t i = 0; i < rewriter.size(); ++i) {
       if (rewriter.alive(i)) join_gated(rewriter, i);

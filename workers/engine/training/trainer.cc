@@ -133,7 +133,7 @@ Logits without_final_softmax(Graph graph) {
     }
     out.removed.push_back(removed);
   }
-  graph.remove_dead();
+  graph.cut_to_outputs();
   out.graph = std::move(graph);
   return out;
 }

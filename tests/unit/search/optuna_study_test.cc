@@ -1,0 +1,146 @@
+#include "search/optuna/study.h"
+
+#include <gmock/gmock.h>
+#include <signal.h>
+
+#include <cmath>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+namespace kerf::optuna {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+Problem problem() {
+  Problem out;
+  out.space = {{"x", FloatDistribution{-5, 5}},
+               {"n", IntDistribution{1, 9, 2}},
+               {"kind", CategoricalDistribution{{"round", "square", nullptr}}}};
+  out.directions = {Direction::kMinimize, Direction::kMaximize};
+  out.seed = 3;
+  return out;
+}
+
+/// Skips where this machine has no Optuna, saying so.
+class OptunaStudy : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = create_study(problem());
+    if (!made.has_value()) GTEST_SKIP() << made.error().message;
+    study_.emplace(std::move(*made));
+  }
+  std::optional<Study> study_;
+};
+
+TEST_F(OptunaStudy, AsksForPointsOfTheSpaceAndLearns) {
+  for (int round = 0; round < 10; ++round) {
+    const auto trials = study_->ask(3);
+    ASSERT_TRUE(trials.has_value()) << trials.error().message;
+    for (const Trial& trial : *trials) {
+      const auto x = trial.get<double>("x");
+      EXPECT_LE(std::abs(x), 5);
+      EXPECT_EQ(trial.get<int>("n") % 2, 1);
+      EXPECT_THAT(trial.params.at("kind").dump(), testing::AnyOf("\"round\"", "\"square\"", "null"));
+      ASSERT_TRUE(study_->tell(trial.number, {x * x, 1.0 * trial.get<int>("n")}, {x - 4}).has_value());
+    }
+  }
+  EXPECT_EQ(study_->trials().size(), 30U);
+  const auto best = study_->best_trials();
+  ASSERT_FALSE(best.empty());
+  for (const FrozenTrial& trial : best) EXPECT_LE(trial.constraints.at(0), 0);
+}
+
+TEST_F(OptunaStudy, EnqueuedTrialsComeFirstInOrder) {
+  ASSERT_TRUE(study_->enqueue_trial({{"x", 1.5}, {"n", 3}, {"kind", "square"}}).has_value());
+  ASSERT_TRUE(study_->enqueue_trial({{"x", -1.0}, {"n", 9}, {"kind", nullptr}}).has_value());
+  const auto trials = study_->ask(3);
+  ASSERT_TRUE(trials.has_value());
+  EXPECT_EQ((*trials)[0].get<double>("x"), 1.5);
+  EXPECT_EQ((*trials)[1].get<int>("n"), 9);
+  EXPECT_EQ((*trials)[2].number, 2);
+}
+
+TEST_F(OptunaStudy, SurvivesTheDeathOfItsProcess) {
+  auto twin = create_study(problem());
+  ASSERT_TRUE(twin.has_value());
+  for (int n = 0; n < 24; ++n) {
+    const auto one = study_->ask();
+    const auto other = twin->ask();
+    ASSERT_TRUE(one.has_value() && other.has_value());
+    EXPECT_EQ(one->params, other->params) << "trial " << n;
+    const std::vector<double> values = {std::pow(one->get<double>("x"), 2), 1};
+    ASSERT_TRUE(study_->tell(n, values).has_value());
+    ASSERT_TRUE(twin->tell(n, values).has_value());
+    if (n % 8 == 5) ::kill(*study_->client().bridge_pid(), SIGKILL);
+  }
+}
+
+TEST_F(OptunaStudy, ValueThatIsNotFiniteMakesAFailedTrial) {
+  for (const double bad : std::vector<double>{NAN, HUGE_VAL, -HUGE_VAL}) {
+    const auto trial = study_->ask();
+    ASSERT_TRUE(trial.has_value());
+    ASSERT_TRUE(study_->tell(trial->number, {bad, 1}).has_value());
+    EXPECT_EQ(study_->trials().back().state, TrialState::kFailed);
+    EXPECT_TRUE(study_->trials().back().values.empty());
+  }
+  EXPECT_TRUE(study_->ask().has_value());
+  EXPECT_TRUE(study_->best_trials().empty());
+}
+
+TEST_F(OptunaStudy, RefusesWhatCannotBe) {
+  const auto trial = study_->ask();
+  ASSERT_TRUE(trial.has_value());
+  EXPECT_THAT(study_->tell(trial->number, {1}).error().message, HasSubstr("1 values for trial 0; expected 2"));
+  EXPECT_THAT(study_->tell(7, {1, 2}).error().message, HasSubstr("no trial 7"));
+  EXPECT_THAT(study_->tell(0, TrialState::kWaiting).error().message, HasSubstr("expected pruned or failed"));
+  ASSERT_TRUE(study_->tell(0, TrialState::kPruned).has_value());
+  EXPECT_THAT(study_->tell(0, {1, 2}).error().message, HasSubstr("trial 0 is pruned"));
+  EXPECT_THAT(study_->enqueue_trial({{"x", 0}, {"n", 2}, {"kind", "round"}}).error().message, HasSubstr("params.n: 2"));
+  EXPECT_THAT(study_->enqueue_trial({{"x", 0}, {"n", 1}}).error().message, HasSubstr("no \"kind\""));
+  EXPECT_THAT(study_->enqueue_trial({{"x", 0}, {"n", 1}, {"kind", "round"}, {"y", 1}}).error().message, HasSubstr("\"y\""));
+}
+
+TEST_F(OptunaStudy, TrialsFromElsewhereCount) {
+  FrozenTrial known{0, TrialState::kComplete, {{"x", 0.5}, {"n", 5}, {"kind", "round"}}, {0.25, 5}, {}};
+  ASSERT_TRUE(study_->add_trial(known).has_value());
+  known.values = {NAN, 1};
+  EXPECT_FALSE(study_->add_trial(known).has_value());
+  EXPECT_THAT(study_->best_trials(), testing::SizeIs(1));
+  EXPECT_EQ(study_->ask()->number, 1);
+}
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(std::string(KERF_SOURCE_DIR "/") + path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(OptunaDocs, ShowTheExampleThatIsBuiltAndRun) {
+  const std::string example = text_of("examples/optuna/ask_and_tell.cc");
+  ASSERT_GT(example.size(), 1000U);
+  EXPECT_THAT(text_of("docs/optuna.md"), HasSubstr("```cpp\n" + example + "```"));
+}
+
+TEST(OptunaSpace, SaysWhatIsWrong) {
+  const auto message = [](SearchSpace space) { return check(space).error().message; };
+  EXPECT_THAT(message({{"a", IntDistribution{3, 1}}}), HasSubstr("\"a\": high below low"));
+  EXPECT_THAT(message({{"a", FloatDistribution{0, 1, std::nullopt, true}}}), HasSubstr("log"));
+  EXPECT_THAT(message({{"a", CategoricalDistribution{{1, 1}}}}), HasSubstr("the choice 1 twice"));
+  EXPECT_THAT(message({{"a", IntDistribution{0, 1}}, {"a", IntDistribution{0, 1}}}), HasSubstr("comes twice"));
+  EXPECT_EQ(size_of({{"a", IntDistribution{0, 9, 3}}, {"b", CategoricalDistribution{{1, 2}}}}), 8);
+  EXPECT_TRUE(std::isinf(size_of({{"a", FloatDistribution{0, 1}}})));
+}
+
+TEST(OptunaSpace, BruteForceRefusesWhatIsTooLarge) {
+  Problem large = problem();
+  large.sampler = BruteForceSampler{};
+  const auto refused = create_study(large);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_THAT(refused.error().message, HasSubstr("optuna-bruteforce: the space has inf points"));
+}
+
+}  // namespace
+}  // namespace kerf::optuna
