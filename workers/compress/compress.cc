@@ -13,6 +13,7 @@
 #include "workers/compress/export.h"
 #include "workers/compress/input_ranges.h"
 #include "workers/compress/insert_qdq.h"
+#include "workers/compress/integer_bias.h"
 #include "workers/compress/layer.h"
 #include "workers/compress/low_rank.h"
 #include "workers/compress/packed/packed_file.h"
@@ -480,6 +481,7 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
     KERF_TRY(correct_changed(pruned, resolved.variant(), rounding, *calibration, out.graph));
     phases.end("recovery");
   }
+  settle_biases(out.graph);
   if (out.phase_ms.contains("recovery")) out.recovery_seconds = out.phase_ms["recovery"] / 1000;
   report(model, resolved, splits, out);
   // The hash of the source has a place of its own in the file, whatever it is.
