@@ -42,13 +42,13 @@ def role(command):
 
 class Resume(unittest.TestCase):
     def finished(self, data):
-        """Finished trials as the database has them, read beside the running server."""
+        """Finished trials (kind 1 of the schema) as the database has them, read beside the running server."""
         path = data / "kerf.db"
         if not path.exists():
             return {}
         try:
             with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as db:
-                rows = db.execute("select number, result from work where kind = 'trial' and "
+                rows = db.execute("select number, result from work where kind = 1 and "
                                   "state in ('complete', 'pruned', 'failed')").fetchall()
         except sqlite3.OperationalError:
             return {}
@@ -108,6 +108,7 @@ class Resume(unittest.TestCase):
             plans = [json.dumps(t["candidate"], sort_keys=True) for t in report["trials"]]
             self.assertEqual(len(set(plans)), trials, "a candidate was measured twice")
             final = self.finished(data)
+            self.assertEqual(len(final), trials)
             for number, result in seen.items():
                 self.assertEqual(final[number], result, f"trial {number} was lost or changed")
             self.assertFalse(processes_of(marker))
