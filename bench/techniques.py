@@ -206,14 +206,14 @@ class Model:
             return {"refused": got}
         return {"latency_p50_us": got["latency_p50_us"], "latency_ratio": got.get("latency_ratio", 1.0), "noisy": got["noisy"]}
 
-    def right(self, plan):
-        """For each sample whether the candidate's top-1 is the label's."""
+    def outputs(self, plan):
+        """What the candidate says of each sample; a text where it failed."""
         failed = self.kerf("infer", plan, "--input", self.folder / "joined.npz", "--output", self.folder / "out.npz")
         if isinstance(failed, str):
             return failed
         with np.load(self.folder / "out.npz") as arrays:
             out = arrays[arrays.files[0]]
-        return out.reshape(len(self.joined["y"]), -1).argmax(1) == self.joined["y"]
+        return out.reshape(len(self.joined["y"]), -1)
 
     def inputs(self, data):
         x = data["x" if "x" in data else next(key for key in data if key != "y")].astype(np.float32)
@@ -274,12 +274,12 @@ class OnnxRuntime:
                         calibrate_method=getattr(CalibrationMethod, method))
         return out
 
-    def right(self, path):
+    def outputs(self, path):
         import onnxruntime as ort
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        x, y = self.shaped(self.model.inputs(self.model.joined)), self.model.joined["y"]
+        x = self.shaped(self.model.inputs(self.model.joined))
         out = []
         for begin in range(0, len(x), self.batch):
             part = x[begin:begin + self.batch]
@@ -287,15 +287,23 @@ class OnnxRuntime:
             if short:
                 part = np.concatenate([part, np.repeat(part[-1:], short, 0)])
             out.append(session.run(None, {self.name: part})[0].reshape(self.batch, -1)[:self.batch - short])
-        return np.concatenate(out).argmax(1) == y
+        return np.concatenate(out)
 
 
-def compare(ours, theirs):
-    """Accuracies, and the difference in points with its 95 % interval, sample by sample."""
+def sqnr_db(exact, got):
+    noise = float(((exact.astype(float) - got) ** 2).sum())
+    return 10 * math.log10(float((exact.astype(float) ** 2).sum()) / noise) if noise > 0 else math.inf
+
+
+def compare(exact, ours, theirs, y):
+    """Accuracies, the difference in points with its 95 % interval, sample by sample, and each one's
+    signal to noise against the f32 outputs, which no luck with labels moves."""
+    noise = {"ours_db": sqnr_db(exact, ours), "theirs_db": sqnr_db(exact, theirs)}
+    ours, theirs = ours.argmax(1) == y, theirs.argmax(1) == y
     difference = ours.astype(float) - theirs.astype(float)
     half = 1.96 * difference.std() / math.sqrt(len(difference))
     return {"ours": float(ours.mean()), "theirs": float(theirs.mean()),
-            "difference": float(difference.mean()), "half_interval": float(half)}
+            "difference": float(difference.mean()), "half_interval": float(half), **noise}
 
 
 class Results:
@@ -335,14 +343,14 @@ def measure(options, results, folder):
             theirs = OnnxRuntime(model)
             for row, (method, per_channel, plan) in STATIC.items():
                 def make():
-                    ours = model.right(plan)
+                    ours = model.outputs(plan)
                     if isinstance(ours, str):
                         return {"refused": ours}
                     try:
                         path = theirs.quantized(method, per_channel)
                     except Exception as error:  # it fails on some models: what it says stands in the table
-                        return {"ours": float(ours.mean()), "theirs_refused": f"{type(error).__name__}: {str(error)[:60]}"}
-                    return compare(ours, theirs.right(path))
+                        return {"ours": float((ours.argmax(1) == model.joined["y"]).mean()), "theirs_refused": f"{type(error).__name__}: {str(error)[:60]}"}
+                    return compare(model.outputs({}), ours, theirs.outputs(path), model.joined["y"])
                 results.row(name, "onnxruntime", row, plan, make)
 
 
@@ -373,17 +381,18 @@ def table_of(name, kept):
     lines.append("")
     static = kept.get("onnxruntime", {})
     if static:
-        lines += ["| static quantization | ONNX Runtime | kerf | difference, points (95 % interval) |", "| --- | ---: | ---: | ---: |"]
+        lines += ["| static quantization | ONNX Runtime | kerf | difference, points (95 % interval) | SQNR, dB: ONNX Runtime | kerf |",
+                  "| --- | ---: | ---: | ---: | ---: | ---: |"]
         for row, got in static.items():
             if "refused" in got:
-                lines.append(f"| {row} | | refused: {got['refused']} | |")
+                lines.append(f"| {row} | | refused: {got['refused']} | | | |")
                 continue
             if "theirs_refused" in got:
-                lines.append(f"| {row} | fails ({got['theirs_refused']}) | {percent(got['ours'])} | |")
+                lines.append(f"| {row} | fails ({got['theirs_refused']}) | {percent(got['ours'])} | | | |")
                 continue
             low, high = (100 * (got["difference"] + sign * got["half_interval"]) for sign in (-1, 1))
             lines.append(f"| {row} | {percent(got['theirs'])} | {percent(got['ours'])} | "
-                         f"{100 * got['difference']:+.2f} ({low:+.2f} … {high:+.2f}) |")
+                         f"{100 * got['difference']:+.2f} ({low:+.2f} … {high:+.2f}) | {got['theirs_db']:.1f} | {got['ours_db']:.1f} |")
         lines.append("")
     return lines
 
