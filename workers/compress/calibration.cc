@@ -156,7 +156,7 @@ Result<void> Calibration::complete(const Graph& graph, const std::vector<std::st
     if (!statistics.add(data, samples, means)) return not_finite(value);
     return {};
   };
-  KERF_TRY(visit(graph, variant.key.empty() ? kModelSamples : kVariantSamples, missing, add));
+  KERF_TRY(visit(graph, variant.key.empty() ? kModelSamples : variant_samples_, missing, add));
   for (auto& [value, statistics] : found) variant.values[value] = std::move(statistics);
   return {};
 }

@@ -54,7 +54,7 @@ class Calibration {
   ///
   /// `variant` is a text that differs where the graph's weights or shapes do: "" for the model as
   /// prepared, else what was pruned. Variants are seen on at most kVariantSamples samples, evenly
-  /// spaced, so that a candidate stays cheap; values that come before everything that a variant
+  /// spaced, so that a candidate stays cheap (see_variants_on() says otherwise); values that come before everything that a variant
   /// changes are the model's own.
   ///
   /// `means`: element-wise sums too; the model's own always have them, a variant's only where they
@@ -81,6 +81,10 @@ class Calibration {
   /// At most `most` samples of each input, evenly spaced: batches of a recovery that runs the model
   /// itself.
   [[nodiscard]] std::vector<graph::Tensor> some_samples(std::int64_t most) const;
+
+  /// Variants are seen on at most this many samples from now on: for one that took seconds to train,
+  /// whose ranges are worth as much.
+  void see_variants_on(std::int64_t samples) { variant_samples_ = samples; }
 
   static constexpr std::int64_t kModelSamples = 1024;
   static constexpr std::int64_t kVariantSamples = 64;
@@ -118,6 +122,7 @@ class Calibration {
   Labels labels_;
   std::int64_t samples_ = 0;
   int threads_ = 1;
+  std::int64_t variant_samples_ = kVariantSamples;
   std::list<Variant> variants_;  // most recently used first; the model's own is never dropped
 };
 

@@ -88,6 +88,7 @@ Result<void> distill_student(const PreparedModel& model, const Graph& base, cons
   if (rounds_activations) {
     task.with_rounded_activations = [&](const Graph& student) -> Result<Graph> {
       Calibration fresh(model, calibration.inputs(), calibration.threads());
+      fresh.see_variants_on(Calibration::kModelSamples);
       KERF_ASSIGN(const auto ranges, choose_ranges(plan, student, kDistilled, fresh));
       return round_activations(plan, student, ranges);
     };

@@ -66,6 +66,18 @@ TEST(Calibration, StatisticsAreThoseOfAPlainRunOverAllSamples) {
   }
 }
 
+TEST(Calibration, AVariantIsSeenOnFewSamplesUnlessMoreAreAskedFor) {
+  const PreparedModel prepared = model(-1);
+  const graph::Graph other = changed(prepared, 0, 2.0F);
+  for (const bool more : {false, true}) {
+    Calibration calibration(prepared, {Numbers(33).tensor({150, 2, 5, 5})}, 1);
+    if (more) calibration.see_variants_on(Calibration::kModelSamples);
+    const auto got = calibration.statistics(other, "other", {"r"});
+    ASSERT_TRUE(got.has_value()) << got.error().message;
+    EXPECT_EQ(got->at("r")->samples, more ? 150 : Calibration::kVariantSamples);
+  }
+}
+
 TEST(Calibration, KeepsWhatItHasSeen) {
   const PreparedModel prepared = model(-1);
   Calibration calibration(prepared, {Numbers(33).tensor({10, 2, 5, 5})}, 1);
