@@ -455,8 +455,7 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
     }
     KERF_TRY(distill_student(model, base, resolved, keep, *calibration, watch, pruned, out.warnings));
     // Its statistics are nobody else's: where the time ran out, the same plan gives other weights.
-    of_distilled.emplace(model, calibration->inputs(), calibration->threads());
-    of_distilled->see_variants_on(Calibration::kModelSamples);
+    of_distilled = calibration_of_distilled(model, *calibration);
     // Weights were trained to be good when each is rounded by itself.
     for (auto& [name, layer] : resolved.layers) layer.rounding = "nearest";
     phases.end("recovery");

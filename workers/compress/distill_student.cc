@@ -58,6 +58,12 @@ Result<Tensor> stored_weights(const std::string& name, const LayerPlan& layer, c
 
 }  // namespace
 
+Calibration calibration_of_distilled(const PreparedModel& model, const Calibration& calibration) {
+  Calibration out(model, calibration.inputs(), calibration.threads());
+  out.see_variants_on(Calibration::kModelSamples);
+  return out;
+}
+
 Result<void> distill_student(const PreparedModel& model, const Graph& base, const ResolvedPlan& plan,
                              const std::vector<bool>& keep, const Calibration& calibration,
                              const Watch& watch, Graph& pruned, std::vector<std::string>& notes) {
@@ -87,8 +93,7 @@ Result<void> distill_student(const PreparedModel& model, const Graph& base, cons
   };
   if (rounds_activations) {
     task.with_rounded_activations = [&](const Graph& student) -> Result<Graph> {
-      Calibration fresh(model, calibration.inputs(), calibration.threads());
-      fresh.see_variants_on(Calibration::kModelSamples);
+      Calibration fresh = calibration_of_distilled(model, calibration);
       KERF_ASSIGN(const auto ranges, choose_ranges(plan, student, kDistilled, fresh));
       return round_activations(plan, student, ranges);
     };

@@ -16,6 +16,10 @@ namespace kerf::compress {
 /// out, the same plan gives other weights.
 inline constexpr const char* kDistilled = "distilled";
 
+/// Statistics for a distilled model, which are nobody else's: its ranges come from as many samples as the
+/// model's own, since its training took seconds.
+[[nodiscard]] Calibration calibration_of_distilled(const PreparedModel& model, const Calibration& calibration);
+
 /// Trains a pruned and factorized model with the rounding of the plan in place, and gives it its best
 /// weights; see distill().
 ///

@@ -4,6 +4,8 @@
 
 namespace kerf::engine {
 
+[[nodiscard]] constexpr bool is_byte(graph::DType dtype) { return dtype == graph::DType::kU8 || dtype == graph::DType::kS8; }
+
 /// A zero point that one number gives: as s32 in a slot; -1 stands for none, or 0.
 struct ZeroPoint {
   bool fits = true;  ///< False where there is more than one number.

@@ -17,8 +17,6 @@ using graph::Tensor;
 
 namespace {
 
-bool is_byte(DType dtype) { return dtype == DType::kU8 || dtype == DType::kS8; }
-
 struct Geometry {
   Window window;
   Shape source, target;  ///< Dims, batch first.

@@ -17,8 +17,6 @@ using graph::Tensor;
 
 namespace {
 
-bool is_byte(DType dtype) { return dtype == DType::kU8 || dtype == DType::kS8; }
-
 /// Appends [m, k] of u8 times [k, n] of s8 as s32; nullopt where the library has no primitive.
 std::optional<SlotId> emit_sums(Values& values, const Node& node, SlotId x, std::int64_t m, const Tensor& weights, const Shape& dims, const char* what) {
   const std::int64_t k = weights.dim(0);
