@@ -4,9 +4,11 @@ import hashlib
 import json
 import os
 import pathlib
+import select
 import shutil
 import subprocess
 import tempfile
+import time
 
 import numpy as np
 
@@ -26,6 +28,17 @@ def kerf(*arguments, timeout=300, check=True, **more):
 
 def kerf_json(*arguments, **more):
     return json.loads(kerf(*arguments, "--json", **more).stdout)
+
+
+def wait_until(condition, limit, what):
+    """The condition's first true value; fails where `limit` seconds bring none."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        select.select([], [], [], 0.01)
+    raise AssertionError(f"timed out: {what}")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ import os
 import signal
 import sqlite3
 import subprocess
-import time
 import unittest
 
 import support
@@ -54,9 +53,7 @@ class Profile(unittest.TestCase):
             command = [support.KERF, "run", str(study), "--data-dir", str(data), "--workers", "2", "--json", "--quiet"]
             with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                   start_new_session=True) as server:
-                deadline = time.monotonic() + 120
-                while not self.looking(data) and server.poll() is None and time.monotonic() < deadline:
-                    time.sleep(0.01)
+                support.wait_until(lambda: self.looking(data) or server.poll() is not None, 120, "a look")
                 self.assertIsNone(server.poll(), "it ended before a look was seen")
                 os.killpg(server.pid, signal.SIGKILL)
             report = support.kerf_json("run", study, "--data-dir", data, "--workers", "2", "--quiet")

@@ -4,11 +4,9 @@ import json
 import os
 import pathlib
 import random
-import select
 import signal
 import sqlite3
 import subprocess
-import time
 import unittest
 
 import support
@@ -54,15 +52,6 @@ class Resume(unittest.TestCase):
             return {}
         return {number: result for number, result in rows}
 
-    def wait_until(self, condition, limit, what):
-        deadline = time.monotonic() + limit
-        while time.monotonic() < deadline:
-            value = condition()
-            if value:
-                return value
-            select.select([], [], [], 0.02)
-        self.fail(f"timed out: {what}")
-
     def test_kill_anything_anywhere(self):
         seed = 20261
         print("seed", seed)
@@ -80,8 +69,8 @@ class Resume(unittest.TestCase):
             for victim in ("runner", "worker", "bridge", "run", "worker", "run"):
                 with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
                     target = len(self.finished(data)) + rng.randint(1, 3)
-                    self.wait_until(lambda: len(self.finished(data)) >= target or server.poll() is not None, 120,
-                                    f"{target} trials before the kill of a {victim}")
+                    support.wait_until(lambda: len(self.finished(data)) >= target or server.poll() is not None, 120,
+                                       f"{target} trials before the kill of a {victim}")
                     found = [pid for pid, line in processes_of(marker).items() if role(line) == victim]
                     if found:
                         try:
@@ -90,15 +79,15 @@ class Resume(unittest.TestCase):
                             pass
                     if victim != "run":  # the study goes on by itself
                         before = len(self.finished(data))
-                        self.wait_until(lambda: len(self.finished(data)) > before or server.poll() is not None, 120,
-                                        f"a trial after the kill of a {victim}")
+                        support.wait_until(lambda: len(self.finished(data)) > before or server.poll() is not None, 120,
+                                           f"a trial after the kill of a {victim}")
                     now = self.finished(data)
                     for number, result in seen.items():
                         self.assertEqual(now.get(number), result, f"trial {number} was lost or changed")
                     seen = now
                     server.kill()
                     server.wait()
-                self.wait_until(lambda: not processes_of(marker), 10, f"orphans after the kill of a {victim}")
+                support.wait_until(lambda: not processes_of(marker), 10, f"orphans after the kill of a {victim}")
             done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
             self.assertEqual(done.returncode, 0, done.stderr)
             report = json.loads(done.stdout)
