@@ -36,8 +36,17 @@ void* allocate(std::size_t size, const void* caller) {
 
 }  // namespace
 
-// AddressSanitizer has its own, which know of aligned and sized forms: there nothing is counted.
-#ifndef __SANITIZE_ADDRESS__
+// The sanitizers have operators of their own, which know of aligned and sized forms: there nothing is
+// counted. GCC says by a macro that one of them is on, clang by a feature.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define KERF_SANITIZED_ALLOCATOR
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define KERF_SANITIZED_ALLOCATOR
+#endif
+#endif
+
+#ifndef KERF_SANITIZED_ALLOCATOR
 // GCC sees free() inlined beside new and not that both are replaced here.
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 void* operator new(std::size_t size) { return allocate(size, __builtin_return_address(0)); }
@@ -74,8 +83,8 @@ void expect_no_allocation(const Builder& b, const Tensor& input) {
 }
 
 TEST(Run, AllocatesNothing) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer's allocator can't be counted";
+#ifdef KERF_SANITIZED_ALLOCATOR
+  GTEST_SKIP() << "a sanitizer's allocator can't be counted";
 #endif
   dl_iterate_phdr(find_library, nullptr);
   ASSERT_NE(library_begin, 0U);
@@ -94,8 +103,8 @@ TEST(Run, AllocatesNothing) {
 }
 
 TEST(Run, OfLightOperatorsAllocatesNothing) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer's allocator can't be counted";
+#ifdef KERF_SANITIZED_ALLOCATOR
+  GTEST_SKIP() << "a sanitizer's allocator can't be counted";
 #endif
   dl_iterate_phdr(find_library, nullptr);
   Random random;
@@ -123,8 +132,8 @@ TEST(Run, OfLightOperatorsAllocatesNothing) {
 }
 
 TEST(Run, OfProductsOfTwoValuesAllocatesNothing) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer's allocator can't be counted";
+#ifdef KERF_SANITIZED_ALLOCATOR
+  GTEST_SKIP() << "a sanitizer's allocator can't be counted";
 #endif
   dl_iterate_phdr(find_library, nullptr);
   Random random;
