@@ -19,6 +19,8 @@ target_compile_options(kerf_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -W
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 reports std::string's own operator+ (its bugs 105329, 105651).
   target_compile_options(kerf_flags INTERFACE -Wno-restrict -Wno-stringop-overflow)
+else()
+  target_compile_options(kerf_flags INTERFACE -Wno-unknown-pragmas)  # GCC ivdep: clang sees for itself
 endif()
 target_include_directories(kerf_flags INTERFACE "${CMAKE_SOURCE_DIR}")
 if(KERF_SANITIZE)

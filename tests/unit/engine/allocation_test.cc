@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 
+#include "core/sanitized.h"
 #include "tests/unit/engine/support.h"
 
 namespace {
@@ -37,16 +38,8 @@ void* allocate(std::size_t size, const void* caller) {
 }  // namespace
 
 // The sanitizers have operators of their own, which know of aligned and sized forms: there nothing is
-// counted. GCC says by a macro that one of them is on, clang by a feature.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define KERF_SANITIZED_ALLOCATOR
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define KERF_SANITIZED_ALLOCATOR
-#endif
-#endif
-
-#ifndef KERF_SANITIZED_ALLOCATOR
+// counted.
+#if !KERF_SANITIZED
 // GCC sees free() inlined beside new and not that both are replaced here.
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 void* operator new(std::size_t size) { return allocate(size, __builtin_return_address(0)); }
@@ -83,9 +76,7 @@ void expect_no_allocation(const Builder& b, const Tensor& input) {
 }
 
 TEST(Run, AllocatesNothing) {
-#ifdef KERF_SANITIZED_ALLOCATOR
-  GTEST_SKIP() << "a sanitizer's allocator can't be counted";
-#endif
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's allocator can't be counted";
   dl_iterate_phdr(find_library, nullptr);
   ASSERT_NE(library_begin, 0U);
   Random random;
@@ -103,9 +94,7 @@ TEST(Run, AllocatesNothing) {
 }
 
 TEST(Run, OfLightOperatorsAllocatesNothing) {
-#ifdef KERF_SANITIZED_ALLOCATOR
-  GTEST_SKIP() << "a sanitizer's allocator can't be counted";
-#endif
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's allocator can't be counted";
   dl_iterate_phdr(find_library, nullptr);
   Random random;
   Builder b;
@@ -132,9 +121,7 @@ TEST(Run, OfLightOperatorsAllocatesNothing) {
 }
 
 TEST(Run, OfProductsOfTwoValuesAllocatesNothing) {
-#ifdef KERF_SANITIZED_ALLOCATOR
-  GTEST_SKIP() << "a sanitizer's allocator can't be counted";
-#endif
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's allocator can't be counted";
   dl_iterate_phdr(find_library, nullptr);
   Random random;
   Builder b;
