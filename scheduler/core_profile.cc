@@ -14,7 +14,9 @@ namespace {
 
 constexpr double kMostOfBudget = 0.25;            // share of trials and seconds that looks may take
 constexpr double kMargin = 0.95;                  // of that share: a look may take longer than those before
-constexpr double kCostInDamages = 3;              // a timed look at costs takes as long as so many at damage
+// In looks at damage: what a timed one at costs takes, and what each part takes before its first.
+constexpr double kCostInDamages = 3;
+constexpr double kPartInDamages = 10;
 constexpr std::size_t kMostParts = 8;             // that see damage
 constexpr std::size_t kFewestLooksOfPart = 8;     // each runs the f32 model first
 constexpr std::size_t kMostPlanBytes = 300'000;   // of a part, and as much may come back
@@ -142,7 +144,7 @@ Result<bool> Core::queue_profile(Study& study) {
     limit = limit > 0 ? std::min(limit, share) : share;
   }
   const auto weight = [&](const LookRequest& part) {
-    return static_cast<double>(part.damage.size()) +
+    return kPartInDamages + static_cast<double>(part.damage.size()) +
            (plan.timed() ? kCostInDamages : 1) * static_cast<double>(part.cost.size());
   };
   double weights = 0;

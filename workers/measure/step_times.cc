@@ -13,8 +13,8 @@ namespace {
 using std::chrono::duration;
 using std::chrono::steady_clock;
 
-constexpr double kSecondsEach = 0.006;  // of profiled runs of one executor
-constexpr double kTurnSeconds = 0.0015;
+constexpr double kSecondsEach = 0.004;  // of profiled runs of one executor
+constexpr double kTurnSeconds = 0.001;
 constexpr double kRoundSeconds = 0.1;   // that the machine is held for
 constexpr std::size_t kFewestRuns = 8;
 constexpr std::size_t kFewestInARow = 2;

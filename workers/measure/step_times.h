@@ -12,12 +12,12 @@
 
 namespace kerf::measure {
 
-/// Times the steps of several executors beside each other: they take turns of a few milliseconds, so
+/// Times the steps of several executors beside each other: they take turns of a millisecond or two, so
 /// that drift cancels, and a step's time is the lower quartile of its runs, as what disturbs a run only
 /// makes it longer. Executors whose steps are the same kernels on the same sizes (8-bit weights that
 /// run in f32, say) are timed once.
 ///
-/// Cost:     6 ms or eight runs of each distinct executor, whichever is more.
+/// Cost:     4 ms or eight runs of each distinct executor, whichever is more.
 class StepTimes {
  public:
   /// Where the machine is to be had alone; `locked` is told how long it was waited for, in ms.
