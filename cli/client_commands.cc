@@ -5,14 +5,17 @@
 #include <fstream>
 #include <memory>
 #include <thread>
+#include <tuple>
 
 #include "cli/commands.h"
+#include "cli/data_dir.h"
 #include "cli/front_pick.h"
 #include "cli/http_client.h"
 #include "cli/report.h"
 #include "cli/server_access.h"
 #include "cli/study_host.h"
 #include "cli/table.h"
+#include "core/clock.h"
 #include "core/sha256.h"
 #include "core/study.h"
 
@@ -23,6 +26,7 @@ namespace fs = std::filesystem;
 
 struct ClientOptions {
   std::string server;
+  std::string data_dir;   ///< Read instead of asking a server.
   std::string study;   ///< A file for submit, else an id.
   std::int64_t trial = 0;
   std::string output;
@@ -104,8 +108,34 @@ Result<void> list(const ClientOptions& options) {
 Result<void> status(const ClientOptions& options) {
   KERF_ASSIGN(HttpClient client, connect(options));
   KERF_ASSIGN(const Json study, client.get(study_path(options.study)));
-  print_json(study);
+  if (options.json) {
+    print_json(study);
+    return {};
+  }
+  const std::string reason = study.value("reason", "");
+  std::printf("%s  %s\nstate        %s%s\n", study.value("id", "").c_str(), study.value("name", "").c_str(),
+              study.value("state", "").c_str(), reason.empty() ? "" : (" (" + reason + ")").c_str());
+  if (const Json progress = study.value("progress", Json()); progress.is_object()) {
+    const auto count = [&](const char* key) { return static_cast<long long>(progress.value(key, std::int64_t{0})); };
+    std::printf("trials       %lld of %lld, %lld failed\non the front %lld\nhypervolume  %.4g\n", count("finished"),
+                count("trials"), count("failed"), count("front_size"), progress.value("hypervolume", 0.0));
+    if (progress.contains("blocked")) std::printf("waits        %s\n", progress.value("blocked", "").c_str());
+  }
   return {};
+}
+
+Result<Json> front_of(const ClientOptions& options) {
+  if (!options.data_dir.empty()) {
+    const SystemClock clock;
+    KERF_ASSIGN(const auto store, open_data_dir(options.data_dir, clock));
+    return front_report(*store, options.study);
+  }
+  KERF_ASSIGN(HttpClient client, connect(options));
+  auto front = client.get(study_path(options.study) + "/front");
+  if (!front.has_value() && front.error().code == ErrorCode::kUnavailable) {
+    return Error{ErrorCode::kUnavailable, front.error().message + "; expected a server there, or --data-dir DIR of a kerf run"};
+  }
+  return front;
 }
 
 Result<void> show_front(const ClientOptions& options) {
@@ -119,11 +149,11 @@ Result<void> show_front(const ClientOptions& options) {
   if (options.best.empty() && !limits.empty()) {
     return invalid_argument("--max and --min choose a member of the front; expected --best METRIC beside them");
   }
-  KERF_ASSIGN(HttpClient client, connect(options));
-  KERF_ASSIGN(Json front, client.get(study_path(options.study) + "/front"));
+  KERF_ASSIGN(Json front, front_of(options));
   if (!options.best.empty()) {
     KERF_ASSIGN(Json member, pick_member(front, limits, options.best));
     front["front"] = Json::array({std::move(member)});
+    front["tied"] = Json::array();  // with the whole front, not with this member
   }
   if (options.json) {
     print_json(front);
@@ -151,7 +181,11 @@ Result<void> show_front(const ClientOptions& options) {
 Result<void> change(const ClientOptions& options, const std::string& verb) {
   KERF_ASSIGN(HttpClient client, connect(options));
   KERF_ASSIGN(const Json answer, client.post(study_path(options.study) + "/" + verb, Json()));
-  if (options.json) print_json(answer);
+  if (options.json) {
+    print_json(answer);
+  } else {
+    std::printf("%s  %s\n", options.study.c_str(), answer.value("state", "").c_str());
+  }
   return {};
 }
 
@@ -167,26 +201,28 @@ void add_client_commands(CLI::App& app, Run* run) {
   const auto add = [&](const char* name, const char* text, auto action) {
     CLI::App* command = app.add_subcommand(name, text);
     const auto options = std::make_shared<ClientOptions>();
-    command->add_option("--server", options->server, "http://HOST:PORT (default: the config file's, else " +
+    CLI::Option* server = command->add_option("--server", options->server, "http://HOST:PORT (default: the config file's, else " +
                                                          std::string(kDefaultServer) + ")");
     command->add_flag("--json", options->json, "one JSON document on stdout");
     command->footer("The token comes from KERF_TOKEN or ~/.config/kerf/config.json.");
     command->callback([=] { *run = [=] { return action(*options); }; });
-    return std::pair(command, options);
+    return std::tuple(command, options, server);
   };
   const auto with_id = [](const auto& made) {
-    made.first->add_option("ID", made.second->study, "the study's id")->required();
+    std::get<0>(made)->add_option("ID", std::get<1>(made)->study, "the study's id")->required();
     return made;
   };
   {
-    const auto [command, options] = add("submit", "upload a study's files and start it on a server", submit);
+    const auto [command, options, server] = add("submit", "upload a study's files and start it on a server", submit);
     command->add_option("STUDY", options->study, "the study's JSON")->required();
     command->add_flag("--wait", options->wait, "return when the study has ended");
   }
   add("list", "the server's studies", list);
   with_id(add("status", "where a study stands", status));
   {
-    const auto [command, options] = with_id(add("front", "a study's Pareto front", show_front));
+    const auto [command, options, server] = with_id(add("front", "a study's Pareto front", show_front));
+    command->add_option("--data-dir", options->data_dir, "read this data directory (of kerf run, say) instead of asking a server")
+        ->excludes(server);
     command->add_flag("--csv", options->csv, "comma-separated values");
     command->add_option("--max", options->most, "METRIC=VALUE: only members that have at most this; may be given again");
     command->add_option("--min", options->least, "METRIC=VALUE: only members that have at least this");
@@ -197,7 +233,7 @@ void add_client_commands(CLI::App& app, Run* run) {
     with_id(add(verb, text.c_str(), [verb](const ClientOptions& options) { return change(options, verb); }));
   }
   {
-    const auto [command, options] = with_id(add("download", "a trial's model as standard ONNX", download));
+    const auto [command, options, server] = with_id(add("download", "a trial's model as standard ONNX", download));
     command->add_option("TRIAL", options->trial, "the trial's number")->required();
     command->add_option("-o,--output", options->output, "the file to write")->required();
   }

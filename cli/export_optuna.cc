@@ -1,24 +1,21 @@
 #include "cli/export_optuna.h"
 
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <set>
 #include <utility>
 
 #include "cli/commands.h"
+#include "cli/data_dir.h"
 #include "cli/http_client.h"
 #include "cli/server_access.h"
 #include "core/clock.h"
 #include "core/study.h"
 #include "scheduler/effective.h"
 #include "search/observe.h"
-#include "storage/sqlite/sqlite_store.h"
 
 namespace kerf::cli {
 namespace {
-
-namespace fs = std::filesystem;
 
 struct OptunaExportOptions {
   std::string server;
@@ -103,10 +100,8 @@ Result<StudyPages> pages_from_server(const OptunaExportOptions& options) {
 }
 
 Result<StudyPages> pages_from_data_dir(const OptunaExportOptions& options) {
-  const std::string file = (fs::path(options.data_dir) / "kerf.db").string();
-  if (!fs::exists(file)) return not_found(file + ": no such file; expected a data directory of kerf run or kerf serve");
   const SystemClock clock;
-  KERF_ASSIGN(const auto store, storage::open_sqlite_store(file, clock));
+  KERF_ASSIGN(const auto store, open_data_dir(options.data_dir, clock));
   StudyPages pages{options.study, {}, {}, {}};
   KERF_ASSIGN(const storage::StudyRecord record, store->study(options.study));
   pages.definition = record.definition;

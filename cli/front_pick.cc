@@ -80,14 +80,14 @@ Result<Json> pick_member(const Json& report, const std::vector<MetricLimit>& lim
     chosen = &member;
   }
   if (chosen != nullptr) return *chosen;
-  if (kept) return not_found("front: no member has " + best);
-  std::string message = "front: no member keeps the limits";
+  if (kept) return not_found("no member of the front has " + best);
+  std::string message = "no member of the front keeps the limits";
   if (nearest != nullptr) {
     message += "; the nearest is trial " + std::to_string(nearest->at("trial").get<std::int64_t>());
     for (const MetricLimit& limit : limits) {
       if (!(miss_of(*nearest, limit) > 0)) continue;
-      message += ", " + limit.metric + " " + human_number(*value_of(*nearest, limit.metric)) +
-                 (limit.upper ? " > " : " < ") + human_number(limit.value);
+      message += ", " + limit.metric + " " + human_metric(limit.metric, *value_of(*nearest, limit.metric)) +
+                 (limit.upper ? " > " : " < ") + human_metric(limit.metric, limit.value);
     }
   }
   return not_found(std::move(message));

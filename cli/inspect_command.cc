@@ -6,7 +6,6 @@
 #include "cli/table.h"
 #include "workers/compress/model.h"
 #include "workers/measure/inspect.h"
-#include "workers/onnx/reader.h"
 
 namespace kerf::cli {
 namespace {
@@ -45,7 +44,7 @@ struct InspectArguments {
 };
 
 Result<void> inspect(const InspectArguments& arguments) {
-  KERF_ASSIGN(graph::Graph graph, onnx::read_model(arguments.model));
+  KERF_ASSIGN(graph::Graph graph, read_model_file(arguments.model));
   KERF_ASSIGN(const compress::PreparedModel prepared,
               compress::prepare(std::move(graph), pass_options(arguments.disabled_passes)));
   KERF_ASSIGN(const ModelInfo info, measure::inspect(prepared));

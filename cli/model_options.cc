@@ -1,11 +1,22 @@
 #include "cli/model_options.h"
 
+#include <fstream>
 #include <memory>
 
 #include "workers/compress/calibration.h"
+#include "workers/compress/packed/packed_file.h"
 #include "workers/onnx/reader.h"
 
 namespace kerf::cli {
+
+Result<graph::Graph> read_model_file(const std::string& path) {
+  Result<graph::Graph> graph = onnx::read_model(path);
+  if (graph.has_value()) return graph;
+  std::string begin(8, '\0');
+  std::ifstream(path, std::ios::binary).read(begin.data(), static_cast<std::streamsize>(begin.size()));
+  if (!compress::is_packed(begin)) return graph;
+  return invalid_argument("model '" + path + "': a packed model; expected ONNX, which kerf unpack makes of it");
+}
 
 void add_pass_option(CLI::App& command, std::vector<std::string>& disabled) {
   std::string names;
@@ -45,7 +56,7 @@ Result<CompressionPlan> ModelOptions::read_plan() const {
   return parsed;
 }
 
-Result<graph::Graph> ModelOptions::read_graph() const { return onnx::read_model(model); }
+Result<graph::Graph> ModelOptions::read_graph() const { return read_model_file(model); }
 
 Result<compress::PreparedModel> ModelOptions::prepare() const {
   KERF_ASSIGN(graph::Graph graph, read_graph());

@@ -20,6 +20,9 @@ namespace kerf::cli {
 void add_pass_option(CLI::App& command, std::vector<std::string>& disabled);
 [[nodiscard]] engine::PassOptions pass_options(const std::vector<std::string>& disabled);
 
+/// onnx::read_model, which says of a packed file what it is.
+[[nodiscard]] Result<graph::Graph> read_model_file(const std::string& path);
+
 /// The arguments that infer, bench, eval and export share, and what is made of them.
 struct ModelOptions {
   std::string model;

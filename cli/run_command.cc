@@ -136,9 +136,11 @@ Result<void> run_study(const RunOptions& options) {
   const auto stopped = std::count_if(report["trials"].begin(), report["trials"].end(),
                                      [](const Json& trial) { return trial["state"] == "pruned"; });
   if (stopped > 0) std::printf("%td trials were stopped early\n", stopped);
-  std::printf("\n%zu trials, %zu on the front, hypervolume %.4g (%s)\npicture: file://%s\n",
-              report["trials"].size(), report["front"].size(), report["hypervolume"].get<double>(),
-              record->reason.c_str(), picture.c_str());
+  const std::int64_t charged = report["profile"].is_object() ? report["profile"].value("charged_trials", std::int64_t{0}) : 0;
+  const std::string looks = charged > 0 ? " and cheap looks for the price of " + std::to_string(charged) : "";
+  std::printf("\n%zu trials%s, %zu on the front, hypervolume %.4g (%s)\nstudy: %s\npicture: file://%s\n",
+              report["trials"].size(), looks.c_str(), report["front"].size(), report["hypervolume"].get<double>(),
+              record->reason.c_str(), id.c_str(), picture.c_str());
   return {};
 }
 

@@ -71,7 +71,7 @@ std::string human_metric(const std::string& metric, double value) {
     return fmt::format("{:.2f} %", 100 * value);
   }
   if (metric == "latency_ratio") return fmt::format("{:.3f}", value);
-  if (metric.ends_with("_us")) return fmt::format("{:.1f}", value);
+  if (metric.ends_with("_us")) return fmt::format("{:.{}f}", value, std::fabs(value) < 10 ? 2 : 1);
   return human_number(value);
 }
 

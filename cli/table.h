@@ -21,7 +21,7 @@ class Table {
 /// A number for people: "0.9135", "226.4", "12.4 k", "1.05 M".
 [[nodiscard]] std::string human_number(double value);
 
-/// A metric's value with the digits that suit it ("91.35 %" for shares, "226.4" for µs).
+/// A metric's value with the digits that suit it ("91.35 %" for shares, "226.4" and "1.77" for µs).
 [[nodiscard]] std::string human_metric(const std::string& metric, double value);
 
 }  // namespace kerf::cli

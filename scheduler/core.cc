@@ -223,7 +223,16 @@ Result<void> Core::cancel(const std::string& id) {
   return {};
 }
 
+// A study that somebody wants to change, in the one state that allows it.
+Result<void> Core::expect_state(const std::string& id, StudyState wanted) {
+  KERF_ASSIGN(const StudyRecord record, store_.study(id));
+  if (record.state == wanted) return {};
+  return Error{ErrorCode::kFailedPrecondition, "study " + id + " is " + std::string(storage::to_string(record.state)) +
+                                                   "; expected one that is " + std::string(storage::to_string(wanted))};
+}
+
 Result<void> Core::pause(const std::string& id) {
+  KERF_TRY(expect_state(id, StudyState::kRunning));
   KERF_TRY(store_.set_study_state(id, StudyState::kRunning, StudyState::kPaused, ""));
   if (Study* study = find(id)) {
     save_seconds(*study);
@@ -235,6 +244,7 @@ Result<void> Core::pause(const std::string& id) {
 }
 
 Result<void> Core::resume(const std::string& id) {
+  KERF_TRY(expect_state(id, StudyState::kPaused));
   KERF_TRY(store_.set_study_state(id, StudyState::kPaused, StudyState::kRunning, ""));
   if (Study* study = find(id)) {
     study->record.state = StudyState::kRunning;

@@ -155,6 +155,7 @@ class Core {
   [[nodiscard]] Result<void> drop_waiting(Study& study, const Error& error);
   void end(Study& study, storage::StudyState state, const std::string& reason);
   void remove_ended();
+  [[nodiscard]] Result<void> expect_state(const std::string& id, storage::StudyState wanted);
   void save_seconds(Study& study);
   [[nodiscard]] Study* find(const std::string& study);
   [[nodiscard]] StudyProgress describe(const Study& study) const;

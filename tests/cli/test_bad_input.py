@@ -40,6 +40,9 @@ class BadInput(unittest.TestCase):
             packed.write_bytes(content)
             self.refuse("unpack", packed, "-o", out, says=says)
             self.assertFalse(out.exists())
+        packed.write_bytes(whole)
+        for command in (["inspect", packed], ["infer", packed, "--input", self.case.file("test"), "--output", self.folder / "y.npz"]):
+            self.refuse(*command, says=["m.kerf", "a packed model; expected ONNX, which kerf unpack makes of it"])
         self.refuse("unpack", self.folder / "nothing.kerf", "-o", out, says=["nothing.kerf"])
         self.refuse("export", self.case.model, says=["--packed"])
 

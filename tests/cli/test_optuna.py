@@ -5,6 +5,7 @@ import subprocess
 import unittest
 
 import support
+from serving import serving
 
 PYTHON = os.environ.get("KERF_PYTHON", str(support.ROOT / "build/venv/bin/python"))
 SPACE = {"default": {"weight_bits": [4, 8, 32], "activation_bits": [8, 32]}, "global": {"range": ["minmax", "mse"]}}
@@ -86,6 +87,25 @@ class ExportOptuna(unittest.TestCase):
                     if t["state"] == "complete" and t["metrics"]["accuracy_drop"] <= 0.01]
         self.assertLessEqual({m["trial"] for m in report["front"]}, set(feasible))
         self.assertEqual(sorted(m["trial"] for m in report["front"]), sorted(set(got["best"]) & set(feasible)))
+
+    def test_a_running_server_gives_the_same_database(self):
+        report = self.run_study(trials=5)
+        _, _ = self.export(report)
+        with serving(folder=self.folder) as server:
+            where = ["--server", server.url.geturl()]
+            env = {**os.environ, "KERF_TOKEN": server.token}
+            path = self.folder / "served.db"
+            support.kerf("export-optuna", report["study"], "-o", path, *where, env=env)
+            self.assertEqual(load(path), load(self.folder / "study.db"))
+            for arguments, more in (([report["study"], *where], {"KERF_TOKEN": "wrong"}), (["nothing", *where], env)):
+                done = support.kerf("export-optuna", *arguments, "-o", self.folder / "none.db", env={**os.environ, **more}, check=False)
+                self.assertEqual(done.returncode, 2, done.stderr)
+                self.assertEqual(len(done.stderr.strip().splitlines()), 1)
+                self.assertFalse((self.folder / "none.db").exists())
+            # The directory is the server's while it runs.
+            done = support.kerf("export-optuna", report["study"], "-o", self.folder / "none.db", "--data-dir", self.folder / "data", check=False)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn("stop it or take another data directory", done.stderr)
 
     def test_an_existing_file_is_left_alone(self):
         report = self.run_study(trials=2)

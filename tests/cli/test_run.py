@@ -1,5 +1,6 @@
 """kerf run finds a real front, and what it promises holds in ONNX Runtime."""
 import json
+import re
 import unittest
 
 import support
@@ -125,6 +126,49 @@ class Run(unittest.TestCase):
             study.write_text(json.dumps(off))
             whole = support.kerf_json("run", study, "--data-dir", folder / "other", "--quiet", timeout=600)
             self.assertEqual({t["state"] for t in whole["trials"]}, {"complete"})
+
+    def test_the_front_is_read_without_a_server_and_many_budgets_are_one_run(self):
+        case = support.example_cases()[0]
+        with support.scratch() as folder:
+            study, data = folder / "study.json", folder / "data"
+            space = {"default": {"weight_bits": [2, 4, 8], "activation_bits": [8]}}
+            study.write_text(json.dumps(case.study(space=space, budget={"trials": 6})))
+            said = support.kerf("run", study, "--data-dir", data, "--quiet", timeout=600).stdout
+            name = re.search(r"^study: (st_\w+)$", said, re.MULTILINE).group(1)
+            front = support.kerf_json("front", name, "--data-dir", data)
+            self.assertEqual(front["study"], name)
+            sizes = {m["trial"]: m["metrics"]["storage_bytes"] for m in front["front"]}
+            picked = support.kerf_json("front", name, "--data-dir", data, "--best", "storage_bytes")
+            self.assertEqual([m["trial"] for m in picked["front"]], [min(sizes, key=sizes.get)])
+            self.assertEqual(picked["tied"], [])
+            done = support.kerf("front", name, "--data-dir", data, "--max", "storage_bytes=10", "--best", "accuracy", check=False)
+            self.assertEqual(done.returncode, 2)
+            self.assertRegex(done.stderr, r"^kerf front: no member of the front keeps the limits; the nearest is trial \d+, storage_bytes .* > 10\n$")
+            for arguments in (["nothing", "--data-dir", data], [name, "--data-dir", folder / "none"],
+                              [name, "--server", "http://127.0.0.1:1"]):
+                done = support.kerf("front", *arguments, check=False)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
+            self.assertIn("--data-dir", done.stderr)  # what to do where no server is
+
+    def test_where_nothing_is_feasible_the_nearest_miss_is_named(self):
+        case = support.example_cases()[0]
+        with support.scratch() as folder:
+            study = folder / "study.json"
+            space = {"default": {"weight_bits": [2, 8], "activation_bits": [8]}}
+            bounds = [{"metric": "storage_bytes", "max": 1000}, {"metric": "agreement", "min": 0.99}]
+            study.write_text(json.dumps(case.study(space=space, budget={"trials": 4}, constraints=bounds)))
+            report = support.kerf_json("run", study, "--data-dir", folder / "data", "--quiet", timeout=600)
+            self.assertEqual(report["front"], [])
+            def miss(metrics):
+                return max(0, metrics["storage_bytes"] / 1000 - 1) + max(0, 1 - metrics["agreement"] / 0.99)
+            complete = {t["number"]: miss(t["metrics"]) for t in report["trials"] if t["state"] == "complete"}
+            near = report["nearest_miss"]
+            self.assertEqual(near["trial"], min(complete, key=complete.get))
+            self.assertAlmostEqual(near["violation"], complete[near["trial"]])
+            self.assertIn({"metric": "storage_bytes", "value": near["metrics"]["storage_bytes"], "max": 1000}, near["missed"])
+            said = support.kerf("run", study, "--data-dir", folder / "data", "--quiet", timeout=600).stdout
+            self.assertIn(f"no feasible trial; the nearest is trial {near['trial']}, storage_bytes", said)
 
     def test_members_that_the_test_split_takes_back_are_marked(self):
         case = support.example_cases()[0]

@@ -1,88 +1,17 @@
 """kerf serve from outside: uploads, a study over HTTP, its front, the exported model, and what is
 refused."""
-import contextlib
 import http.client
 import json
 import os
-import pathlib
-import signal
-import socket
-import subprocess
-import time
 import unittest
-import urllib.parse
 
 import numpy as np
 import onnx
 
 import support
+from serving import Server, serving
 
 SPACE = {"default": {"weight_bits": [4, 8, 32], "activation_bits": [8, 32]}}
-
-
-class Server:
-    def __init__(self, folder, workers):
-        self.folder = pathlib.Path(folder)
-        self.log = open(self.folder / "serve.log", "w")
-        self.process = subprocess.Popen(
-            [support.KERF, "serve", "--data-dir", str(self.folder / "data"), "--listen", "127.0.0.1:0",
-             "--workers", str(workers)], stdout=subprocess.PIPE, stderr=self.log, text=True)
-        line = self.process.stdout.readline()
-        self.url = urllib.parse.urlparse(json.loads(line)["http"])
-        self.token = (self.folder / "data/token").read_text().strip()
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            code = self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        self.process.stdout.close()
-        self.log.close()
-        return code
-
-    def request(self, method, path, body=None, token=..., headers=None):
-        connection = http.client.HTTPConnection(self.url.hostname, self.url.port, timeout=150)
-        with contextlib.closing(connection):
-            sent = dict(headers or {})
-            if token is ...:
-                sent.setdefault("Authorization", f"Bearer {self.token}")
-            elif token is not None:
-                sent["Authorization"] = f"Bearer {token}"
-            if isinstance(body, (dict, list)):
-                body = json.dumps(body)
-            connection.request(method, path, body, sent)
-            answer = connection.getresponse()
-            return answer.status, dict(answer.getheaders()), answer.read()
-
-    def json(self, method, path, body=None, **more):
-        status, headers, text = self.request(method, path, body, **more)
-        return status, json.loads(text)
-
-    def raw(self, data, pieces=1):
-        """Sends bytes as they are; everything that comes back until the server closes."""
-        with socket.create_connection((self.url.hostname, self.url.port), timeout=30) as link:
-            step = max(1, len(data) // pieces)
-            with contextlib.suppress(ConnectionError):
-                for i in range(0, len(data), step):
-                    link.sendall(data[i:i + step])
-            got = b""
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                while chunk := link.recv(65536):
-                    got += chunk
-            return got
-
-
-@contextlib.contextmanager
-def serving(workers=0):
-    with support.scratch() as folder:
-        server = Server(folder, workers)
-        try:
-            yield server
-        finally:
-            code = server.stop()
-        assert code == 0, f"kerf serve ended with {code}"
 
 
 class Serve(unittest.TestCase):
@@ -160,6 +89,11 @@ class Serve(unittest.TestCase):
             where = ["--server", server.url.geturl()]
             listed = support.kerf_json("list", *where, env=env)
             self.assertEqual(listed["studies"][0]["id"], made["id"])
+            said = support.kerf("status", made["id"], *where, env=env).stdout
+            self.assertRegex(said, r"(?s)^" + made["id"] + r"  over <b>HTTP</b>\nstate        complete \(budget\.trials\)\ntrials       5 of 5, 0 failed\n")
+            refused = support.kerf("resume", made["id"], *where, env=env, check=False)
+            self.assertEqual((refused.returncode, refused.stderr),
+                             (2, f"kerf resume: study {made['id']} is complete; expected one that is paused\n"))
             support.kerf("download", made["id"], member["trial"], "-o", server.folder / "again.onnx", *where, env=env)
             self.assertEqual((server.folder / "again.onnx").read_bytes(), body)
 

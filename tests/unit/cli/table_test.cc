@@ -19,6 +19,7 @@ TEST(Table, NumbersAreFlushRightAndWordsLeftWhateverTheirBytes) {
 TEST(Table, MetricsHaveTheDigitsThatSuitThem) {
   EXPECT_EQ(human_metric("accuracy", 0.91355), "91.36 %");
   EXPECT_EQ(human_metric("latency_p50_us", 226.41), "226.4");
+  EXPECT_EQ(human_metric("latency_p50_us", 1.766), "1.77") << "a difference of 5 % has to be seen";
   EXPECT_EQ(human_metric("storage_bytes", 1234567), "1.23 M");
 }
 

@@ -274,6 +274,20 @@ TEST_F(CoreTest, CancellingTakesTheWorkAway) {
   for (const Trial& trial : trials) EXPECT_TRUE(is_terminal(trial.state)) << trial.number;
 }
 
+TEST_F(CoreTest, AStudyInAnotherStateIsNeitherPausedNorResumedAndTheAnswerSaysSo) {
+  const std::string id = submit(simulation::study_document(10, false));
+  const auto resumed = core_->resume(id);
+  ASSERT_FALSE(resumed.has_value());
+  EXPECT_EQ(resumed.error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_EQ(resumed.error().message, "study " + id + " is running; expected one that is paused");
+  ASSERT_TRUE(core_->cancel(id).has_value());
+  const auto paused = core_->pause(id);
+  ASSERT_FALSE(paused.has_value());
+  EXPECT_EQ(paused.error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_EQ(paused.error().message, "study " + id + " is cancelled; expected one that is running");
+  EXPECT_EQ(core_->pause("nothing").error().code, ErrorCode::kNotFound);
+}
+
 TEST_F(CoreTest, APausedStudyCanBeCancelled) {
   const std::string id = submit(simulation::study_document(10, false));
   join("a");

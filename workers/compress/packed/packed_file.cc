@@ -181,8 +181,10 @@ std::int64_t packed_size(const Graph& graph) {
   return static_cast<std::int64_t>(size);
 }
 
+bool is_packed(std::string_view bytes) { return bytes.starts_with(kMagic); }
+
 Result<Graph> unpack(std::string_view bytes) {
-  if (bytes.substr(0, kMagic.size()) != kMagic) {
+  if (!is_packed(bytes)) {
     return invalid_argument("not a packed model: it doesn't begin with \\x89KERF");
   }
   if (bytes.size() < kHeaderBytes) return damaged("it ends within its header");

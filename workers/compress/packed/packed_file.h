@@ -26,6 +26,9 @@ namespace kerf::compress {
 /// Threads:  any.
 [[nodiscard]] std::int64_t packed_size(const graph::Graph& graph);
 
+/// Whether a file that begins like this is a packed model; 8 bytes are enough to tell.
+[[nodiscard]] bool is_packed(std::string_view bytes);
+
 /// Errors:   invalid_argument saying which section is damaged, or that the bytes are no packed model;
 ///           unimplemented for a later version; resource_exhausted where they hold more than 2 GiB.
 ///           Never reads past the bytes.
