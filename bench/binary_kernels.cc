@@ -135,6 +135,7 @@ int main() {
   std::mt19937 dice(1);
   const kerf::engine::SignKernels& kernels = kerf::engine::sign_kernels();
   std::printf("bits by %s\n%-26s %10s %10s %8s  %s\n", kernels.name, "layer", "bytes, us", "bits, us", "faster", "oneDNN's kernel");
+  bool failed = false;
   for (const Shape& s : kShapes) {
     std::vector<std::int8_t> weights(static_cast<std::size_t>(s.outputs * s.channels * s.kernel * s.kernel));
     for (auto& w : weights) w = (dice() & 1U) != 0 ? 1 : -1;
@@ -149,12 +150,17 @@ int main() {
     bytes.run();
     bits.run(x.data(), got.data());
     if (wanted != got) {
-      std::printf("%s: the results differ\n", s.name);
-      return 1;
+      std::size_t differing = 0;
+      for (std::size_t i = 0; i < size; ++i) differing += wanted[i] != got[i] ? 1 : 0;
+      const std::size_t first = static_cast<std::size_t>(std::mismatch(wanted.begin(), wanted.end(), got.begin()).first - wanted.begin());
+      std::printf("%-26s %zu of %zu results differ, the first %g by bytes, %g by bits (%s)\n", s.name, differing, size, static_cast<double>(wanted[first]),
+                  static_cast<double>(got[first]), bytes.kernel.c_str());
+      failed = true;
+      continue;
     }
     const double one = median_us([&] { bytes.run(); });
     const double two = median_us([&] { bits.run(x.data(), got.data()); });
     std::printf("%-26s %10.2f %10.2f %7.2fx  %s\n", s.name, one, two, one / two, bytes.kernel.c_str());
   }
-  return 0;
+  return failed ? 1 : 0;
 }

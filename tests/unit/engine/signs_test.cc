@@ -207,6 +207,7 @@ TEST(Signs, ScaleBiasResidualAndActivationsFollowInTheirOrder) {
   }
   for (const SignKernels* kernels : all_kernels()) {
     EXPECT_EQ(run(layer, layer.x, *kernels, 1, finish), wanted) << kernels->name;
+    EXPECT_EQ(run(layer, layer.x, *kernels, 3, finish), wanted) << kernels->name;
   }
 }
 

@@ -81,8 +81,8 @@ void SignProduct::pack_weights(const std::int8_t* weights, const std::array<std:
 /// A window's last words are read 64 bytes at a time.
 std::int64_t SignProduct::plane_bytes() const { return rounded_up(g_.batch * padded_[0] * padded_[1] * pixel_bytes_ + 64, 64); }
 
-/// Two arrays of a tile's words, each with room behind it, and its totals.
-std::int64_t SignProduct::room_bytes() const { return rounded_up(2 * (kTile * words_ + 8) * 8 + 64, 64); }
+/// Two arrays of a tile's words, each with room behind it, its totals, its values and a row of a residual.
+std::int64_t SignProduct::room_bytes() const { return rounded_up(2 * (kTile * words_ + 8) * 8 + 64 + (kTile + 1) * blocks_ * 8 * 4, 64); }
 
 std::int64_t SignProduct::scratch_bytes() const { return 2 * plane_bytes() + threads_ * room_bytes(); }
 
@@ -115,7 +115,8 @@ void SignProduct::pack(const T* x, const Planes& planes) const {
 }
 
 void SignProduct::tile(const Planes& planes, Walk& walk, std::int64_t first, int pixels, std::int64_t block, std::int64_t blocks,
-                       const std::uint64_t* weights, const SignFinish& finish, float* y, SignTile windows) const {
+                       const std::uint64_t* weights, const SignFinish& finish, void* y, const Room& room) const {
+  SignTile windows = room.windows;
   windows.pixels = pixels;
   std::int64_t at[kTile];
   for (int p = 0; p < pixels; ++p) {
@@ -132,18 +133,32 @@ void SignProduct::tile(const Planes& planes, Walk& walk, std::int64_t first, int
   SignScaling scaling{finish.scales + output, finish.bias, finish.alive, count};
   if (scaling.bias != nullptr) scaling.bias += output;
   if (scaling.alive != nullptr) scaling.alive += output;
-  kernels_->multiply(windows, weights + output * words_, blocks, scaling, y + first * g_.outputs + output, g_.outputs);
-  if (finish.stages.empty()) return;
+  const std::int64_t start = first * g_.outputs + output;
+  if (finish.bf16) {
+    kernels_->multiply(windows, weights + output * words_, blocks, scaling, room.values, count);
+    for (int p = 0; p < pixels; ++p) {
+      const std::int64_t at_y = start + p * g_.outputs;
+      float* values = room.values + p * count;
+      const auto n = static_cast<std::size_t>(count);
+      if (finish.residual != nullptr) vector::load_bf16(static_cast<const std::uint16_t*>(finish.residual) + at_y, n, room.residual);
+      for (const PointStage& stage : finish.stages) apply(stage, room.residual, n, values);
+      vector::store_bf16(values, n, static_cast<std::uint16_t*>(y) + at_y);
+    }
+    return;
+  }
+  auto* to = static_cast<float*>(y) + start;
+  kernels_->multiply(windows, weights + output * words_, blocks, scaling, to, g_.outputs);
+  const auto* residual = static_cast<const float*>(finish.residual);
+  if (residual != nullptr) residual += start;
   // All outputs of a tile lie in one row.
   const bool whole = count == g_.outputs;
-  for (int p = 0; p < (whole ? 1 : pixels); ++p) {
-    const std::int64_t start = (first + p) * g_.outputs + output;
-    const auto n = static_cast<std::size_t>(whole ? pixels * count : count);
-    for (const PointStage& stage : finish.stages) apply(stage, finish.residual == nullptr ? nullptr : finish.residual + start, n, y + start);
+  const auto n = static_cast<std::size_t>(whole ? pixels * count : count);
+  for (std::int64_t p = 0; p < (whole ? 1 : pixels); ++p) {
+    for (const PointStage& stage : finish.stages) apply(stage, residual == nullptr ? nullptr : residual + p * g_.outputs, n, to + p * g_.outputs);
   }
 }
 
-void SignProduct::multiply(const Planes& planes, const std::uint64_t* weights, const SignFinish& finish, float* y, std::byte* rooms) const {
+void SignProduct::multiply(const Planes& planes, const std::uint64_t* weights, const SignFinish& finish, void* y, std::byte* rooms) const {
   const std::int64_t pixels = g_.batch * g_.out[0] * g_.out[1];
   const std::int64_t tiles = (pixels + kTile - 1) / kTile;
   // Where there are few windows the threads share the outputs.
@@ -156,6 +171,8 @@ void SignProduct::multiply(const Planes& planes, const std::uint64_t* weights, c
     windows.present = reinterpret_cast<std::uint64_t*>(rooms + static_cast<std::int64_t>(part) * room_bytes());
     windows.negative = windows.present + kTile * words_ + 8;
     windows.totals = reinterpret_cast<std::int32_t*>(windows.negative + kTile * words_ + 8);
+    Room room{windows, reinterpret_cast<float*>(windows.totals + 16), nullptr};
+    room.residual = room.values + kTile * blocks_ * 8;
     const std::int64_t begin = pieces * static_cast<std::int64_t>(part) / parts;
     const std::int64_t end = pieces * static_cast<std::int64_t>(part + 1) / parts;
     const std::int64_t block = by_outputs ? begin * 2 : 0;
@@ -165,25 +182,25 @@ void SignProduct::multiply(const Planes& planes, const std::uint64_t* weights, c
     Walk walk{pixel / (g_.out[0] * g_.out[1]), pixel / g_.out[1] % g_.out[0], pixel % g_.out[1]};
     while (pixel < last) {
       const int count = last - pixel >= kTile ? kTile : last - pixel >= 2 ? 2 : 1;
-      tile(planes, walk, pixel, count, block, blocks, weights, finish, y, windows);
+      tile(planes, walk, pixel, count, block, blocks, weights, finish, y, room);
       pixel += count;
     }
   });
 }
 
 template <class T>
-void SignProduct::run_any(const T* x, const std::uint64_t* weights, const SignFinish& finish, float* y, std::byte* scratch) const {
+void SignProduct::run_any(const T* x, const std::uint64_t* weights, const SignFinish& finish, void* y, std::byte* scratch) const {
   auto* bytes = reinterpret_cast<std::uint8_t*>(scratch);
   const Planes planes{bytes, bytes + plane_bytes()};
   pack(x, planes);
   multiply(planes, weights, finish, y, scratch + 2 * plane_bytes());
 }
 
-void SignProduct::run(const std::int8_t* x, const std::uint64_t* weights, const SignFinish& finish, float* y, std::byte* scratch) const {
+void SignProduct::run(const std::int8_t* x, const std::uint64_t* weights, const SignFinish& finish, void* y, std::byte* scratch) const {
   run_any(x, weights, finish, y, scratch);
 }
 
-void SignProduct::run(const float* x, const std::uint64_t* weights, const SignFinish& finish, float* y, std::byte* scratch) const {
+void SignProduct::run(const float* x, const std::uint64_t* weights, const SignFinish& finish, void* y, std::byte* scratch) const {
   run_any(x, weights, finish, y, scratch);
 }
 

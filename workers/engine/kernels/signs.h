@@ -26,7 +26,8 @@ struct SignFinish {
   const float* scales = nullptr;
   const float* bias = nullptr;          ///< May be null.
   std::vector<PointStage> stages;       ///< kRelu, kClip, kAbsolute, and kAdd of `residual`.
-  const float* residual = nullptr;      ///< Lies like y.
+  const void* residual = nullptr;       ///< Lies like y, in the same type.
+  bool bf16 = false;                    ///< Of y and residual: bf16, not f32.
 };
 
 /// Products of signs by counting bits.
@@ -35,7 +36,7 @@ struct SignFinish {
 /// Maths:    inputs are -1, 0 or 1, weights -1 or 1. Of inputs two bits are kept ("is there", "is negative"),
 ///           of weights one: sum x·w = |there| - 2·|there and the signs differ|. A pad is 0, as it is
 ///           for bytes. Sums are exact; y = sum · scale + bias, each rounded by itself, as oneDNN has it,
-///           then the stages.
+///           then the stages, in f32.
 /// Memory:   a pixel's channels are padded to whole bytes, a window's row to whole words of 64 bits.
 /// Threads:  run() is reentrant for scratchpads of their own.
 /// Source:   Rastegari et al. 2016, "XNOR-Net", arXiv:1603.05279, section 3.2; zeros as a second plane
@@ -52,24 +53,29 @@ class SignProduct {
 
   [[nodiscard]] std::int64_t scratch_bytes() const;
   /// x as s8 (-1, 0, 1), or as floats of which the signs are taken (0 and NaN are 0).
-  void run(const std::int8_t* x, const std::uint64_t* weights, const SignFinish& finish, float* y, std::byte* scratch) const;
-  void run(const float* x, const std::uint64_t* weights, const SignFinish& finish, float* y, std::byte* scratch) const;
+  void run(const std::int8_t* x, const std::uint64_t* weights, const SignFinish& finish, void* y, std::byte* scratch) const;
+  void run(const float* x, const std::uint64_t* weights, const SignFinish& finish, void* y, std::byte* scratch) const;
 
  private:
   struct Planes {
     std::uint8_t* present;
     std::uint8_t* negative;
   };
+  struct Room {  // of one thread
+    SignTile windows;
+    float* values;    // of a tile, where y isn't floats
+    float* residual;  // likewise
+  };
   struct Walk {
     std::int64_t image, row, column;  // of an output pixel
   };
   template <class T>
   void pack(const T* x, const Planes& planes) const;
-  void multiply(const Planes& planes, const std::uint64_t* weights, const SignFinish& finish, float* y, std::byte* rooms) const;
+  void multiply(const Planes& planes, const std::uint64_t* weights, const SignFinish& finish, void* y, std::byte* rooms) const;
   void tile(const Planes& planes, Walk& walk, std::int64_t first, int pixels, std::int64_t block, std::int64_t blocks, const std::uint64_t* weights,
-            const SignFinish& finish, float* y, SignTile windows) const;
+            const SignFinish& finish, void* y, const Room& room) const;
   template <class T>
-  void run_any(const T* x, const std::uint64_t* weights, const SignFinish& finish, float* y, std::byte* scratch) const;
+  void run_any(const T* x, const std::uint64_t* weights, const SignFinish& finish, void* y, std::byte* scratch) const;
   [[nodiscard]] std::int64_t room_bytes() const;
   [[nodiscard]] std::int64_t plane_bytes() const;
 

@@ -8,6 +8,8 @@
 #include "workers/engine/kernels/step.h"
 #include "workers/engine/kernels/zero_points.h"
 #include "workers/engine/lowering/layer_call.h"
+#include "workers/engine/lowering/sign_contest.h"
+#include "workers/engine/lowering/sign_layer.h"
 
 namespace kerf::engine {
 
@@ -183,6 +185,7 @@ Result<Rep> emit(Values& values, const LayerCall& call, const Chain& chain, cons
 /// Tries the whole chain first, then less and less of it.
 Result<std::optional<LayerOutcome>> fuse(Values& values, const LayerCall& call, const Chain& chain, bool bf16_output,
                                          bool accept_slow) {
+  const auto signs = sign_layer(values, call);
   const std::size_t count = chain.links.size();
   for (std::size_t cut = 0; cut <= count + 1; ++cut) {
     const bool quantize = cut == 0 && chain.quantize.has_value();
@@ -195,6 +198,10 @@ Result<std::optional<LayerOutcome>> fuse(Values& values, const LayerCall& call, 
     for (const bool by_sum : {true, false}) {
       const auto found = find_kernel(values, call, chain, links, quantize, destination, by_sum);
       if (!found || (is_slow(*found) && !(accept_slow && cut == count + 1))) continue;
+      if (signs && !is_8_bit(destination) && sign_links(chain, links) && bits_win(values, call, signs->geometry, *found, {&chain, links, destination, by_sum})) {
+        KERF_ASSIGN(const Rep rep, emit_sign_layer(values, call, *signs, chain, links, destination));
+        return std::optional(LayerOutcome{rep, links, false});
+      }
       KERF_ASSIGN(const Rep rep, emit(values, call, chain, *found, destination, quantize));
       return std::optional(LayerOutcome{rep, links, quantize});
     }
