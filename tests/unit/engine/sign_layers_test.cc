@@ -36,12 +36,6 @@ std::vector<float> scales(Random& random, std::int64_t n) {
 
 bool counts_bits(const StepInfo& step) { return step.kernel.starts_with("kerf:signs:"); }
 
-/// Whether the library's kernels for bytes are exact here: without VNNI they aren't.
-bool bytes_are_exact() {
-  const std::string isa = isa_in_use();
-  return isa.starts_with("avx512_core_") || isa.starts_with("avx2_vnni");
-}
-
 void expect_same_bytes(const std::vector<Tensor>& got, const std::vector<Tensor>& wanted) {
   ASSERT_EQ(got.size(), wanted.size());
   for (std::size_t i = 0; i < got.size(); ++i) {
@@ -61,11 +55,9 @@ std::vector<StepInfo> expect_as_bytes(const Graph& graph, const std::vector<Tens
   EXPECT_TRUE(wanted.has_value());
   for (std::size_t i = 0; i < bits.outputs.size(); ++i) expect_close(bits.outputs[i], (*wanted)[i], 1e-5F, "the reference");
   EXPECT_EQ(std::ranges::count_if(bits.steps, counts_bits), layers_of_bits);
-  if (bytes_are_exact()) {
-    const Ran bytes = execute(graph, inputs, threads, kBytes);
-    EXPECT_EQ(std::ranges::count_if(bytes.steps, counts_bits), 0);
-    expect_same_bytes(bits.outputs, bytes.outputs);
-  }
+  const Ran bytes = execute(graph, inputs, threads, kBytes);
+  EXPECT_EQ(std::ranges::count_if(bytes.steps, counts_bits), 0);
+  expect_same_bytes(bits.outputs, bytes.outputs);
   std::vector<StepInfo> layers;
   for (const StepInfo& step : bits.steps) {
     if (step.is_layer) layers.push_back(step);
@@ -206,7 +198,18 @@ TEST(SignLayers, AResultThatIsRoundedToBytesOrNeedsAnotherFunctionStaysBytes) {
     Builder b;
     const std::string y = b.node("Conv", {signs(b, b.input({1, 64, 6, 6})), b.integer_weights(binary(random, {8, 64, 3, 3}), scales(random, 8), 0, 1)});
     b.output(rounded ? b.rounded(y, 0.3F, 0, DType::kS8) : b.node("Sigmoid", {y}));
-    if (bytes_are_exact()) expect_as_bytes(b.graph, random_inputs(b.graph, random), 1, 0);
+    expect_as_bytes(b.graph, random_inputs(b.graph, random), 1, 0);
+  }
+}
+
+TEST(SignLayers, SmallWeightsAreExactInBytesToo) {
+  Random random(719);
+  for (const int most : {1, 3, 63}) {
+    Builder b;
+    const std::string x = b.dequantize(b.quantize(b.input({1, 24, 6, 6}), 0.03F, 0, DType::kS8), 0.03F, 0, DType::kS8);
+    b.output(b.node("Conv", {x, b.integer_weights(random.bytes(DType::kS8, {16, 24, 3, 3}, -most, most), scales(random, 16), 0, 8)}));
+    const Ran ran = expect_like_reference(b.graph, random_inputs(b.graph, random), 1e-5F);
+    EXPECT_EQ(layer_step(ran, "Conv")->executes_as, "s8") << most;
   }
 }
 

@@ -153,15 +153,17 @@ Result<Rep> emit(Values& values, const LayerCall& call, const Chain& chain, cons
   }
   step->add(DNNL_ARG_SRC, found.source, call.input.slot, false);
   step->add(DNNL_ARG_DST, found.destination, output, true);
-  step->add_fixed(DNNL_ARG_WEIGHTS, packed(call.weights, call.weights_data.raw(), found.weights));
+  const bool bytes = is_8_bit(call.input_numeric.dtype);
+  const ByteWeights weights = bytes ? byte_weights(call) : ByteWeights{call.weights_data, {}};
+  step->add_fixed(DNNL_ARG_WEIGHTS, packed(call.weights, weights.integers.raw(), found.weights));
   if (!call.bias.empty()) {
     dnnl::memory bias(found.bias, cpu_engine());
     std::copy(call.bias.begin(), call.bias.end(), static_cast<float*>(bias.get_data_handle()));
     step->add_fixed(DNNL_ARG_BIAS, bias);
   }
-  if (is_8_bit(call.input_numeric.dtype)) {
+  if (bytes) {
     add_source_numbers(call, *step);
-    step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, f32_vector(call.weight_scales));
+    step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, f32_vector(weights.scales));
     if (call.weight_zero != 0 && call.kind == LayerCall::Kind::kMatrix) {
       step->add_fixed(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_WEIGHTS, s32_scalar(call.weight_zero));
     }

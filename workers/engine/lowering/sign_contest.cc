@@ -1,6 +1,5 @@
 #include "workers/engine/lowering/sign_contest.h"
 
-#include <dnnl.h>
 #include <omp.h>
 
 #include <chrono>
@@ -105,19 +104,12 @@ class Team {
 
 }  // namespace
 
-bool halves_weights() {
-  const int isa = dnnl_get_effective_cpu_isa();
-  const auto has = [isa](int wanted) { return (isa & wanted) == wanted; };
-  return !has(dnnl_cpu_isa_avx2_vnni) && !has(dnnl_cpu_isa_avx512_core_vnni);
-}
-
 bool counting_bits_pays(const SignGeometry& g) {
   const std::int64_t depth = g.channels * g.kernel[0] * g.kernel[1];
   return depth >= 192 || g.batch * g.out[0] * g.out[1] <= 4;
 }
 
 bool bits_win(const Values& values, const LayerCall& call, const SignGeometry& geometry, const FoundKernel& bytes, const KernelWanted& wanted) {
-  if (call.kind == LayerCall::Kind::kConv && halves_weights()) return true;
   if (const auto found = known().find(geometry)) return *found;
   if (!values.timed()) return counting_bits_pays(geometry);
   const Team alone(1);

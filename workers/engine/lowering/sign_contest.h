@@ -16,8 +16,7 @@ struct KernelWanted {
 /// Whether a layer of signs is to count bits instead of multiplying bytes with the primitive `bytes`.
 ///
 /// `timed`: both are timed on one thread, each from bytes to floats, where that wasn't done before in this
-/// process; otherwise what was found then counts, and without that counting_bits_pays(). Where the library
-/// isn't exact for bytes (halves_weights()), bits are taken.
+/// process; otherwise what was found then counts, and without that counting_bits_pays().
 /// Threads:  any.
 /// Cost:     some milliseconds for each geometry that is new.
 [[nodiscard]] bool bits_win(const Values& values, const LayerCall& call, const SignGeometry& geometry, const FoundKernel& bytes,
@@ -26,9 +25,5 @@ struct KernelWanted {
 /// What the sizes say: from 192 products a sum on, and for matrices of a few rows, for which the library's
 /// own call takes longest (docs/decisions/0006-layers-of-signs.md has the figures).
 [[nodiscard]] bool counting_bits_pays(const SignGeometry& geometry);
-
-/// Whether convolutions of s8 lose each weight's last bit: without VNNI oneDNN halves the weights, so that
-/// sums of two products fit 16 bits. Weights of 1 then are 0.
-[[nodiscard]] bool halves_weights();
 
 }  // namespace kerf::engine
