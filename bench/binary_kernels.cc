@@ -1,7 +1,7 @@
 // What layers that are binary on both sides gain from counting bits (workers/engine/kernels/signs.h), beside
 // oneDNN's s8 kernels on the same layers: those of the examples, and what lies around the break-even.
 // Both start with the activations as bytes and end with scaled sums as floats; packing the bits is part
-// of the time. ONEDNN_MAX_CPU_ISA=AVX2 shows a processor without AVX-512.
+// of the time. ONEDNN_MAX_CPU_ISA=AVX2_VNNI shows a processor without AVX-512; without VNNI oneDNN's results are wrong.
 // docs/decisions/0006-layers-of-signs.md has the figures.
 
 #include <omp.h>
