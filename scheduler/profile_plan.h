@@ -30,7 +30,8 @@ namespace kerf::scheduler {
 ///           latency_p50/p90/p99_us, latency_ratio, throughput_sps: from the sum of steps;
 ///           weight_bytes, storage_bytes, macs: from the plans; weight_bytes is exact where no layer has
 ///           two dimensions. A packed file has what all layers of a kind share once: that is taken off
-///           each value by comparing single files with the round's.
+///           each value by comparing single files with the round's. What a value without a look at its
+///           damage weighs is the round's file, dealt to layers by what another value takes off them.
 ///           Others are unknown.
 class ProfilePlan {
  public:
@@ -88,7 +89,7 @@ class ProfilePlan {
   void add_rounds(const search::SearchSpace& space);
   void add_pairs(const search::SearchSpace& space);
   [[nodiscard]] Adds adds(const Dimension& dimension, const Value& value, const Looks& looks) const;
-  [[nodiscard]] std::map<std::string, double> storage_shared(const Looks& looks) const;
+  void settle_storage(std::vector<std::vector<Adds>>& all, const Looks& looks) const;
   [[nodiscard]] double in_metric(const std::string& metric, const Adds& adds, double base_us) const;
 
   Json damage_identity_, cost_identity_;  ///< What keys are made of, beside the plan.
