@@ -12,8 +12,8 @@ namespace kerf::scheduler {
 
 // Rounds are the cheapest looks and are taken first, so that where there was no time for single ones
 // their sum is known all the same.
-void ProfilePlan::settle_storage(std::vector<std::vector<Adds>>& all, const Looks& looks) const {
-  if (looks.base() == nullptr) return;
+bool ProfilePlan::settle_storage(std::vector<std::vector<Adds>>& all, const Looks& looks) const {
+  if (looks.base() == nullptr) return false;
   const auto base = static_cast<double>(looks.base()->storage_bytes);
   using Place = std::pair<std::size_t, std::size_t>;  // dimension, value
   struct Round {
@@ -44,8 +44,10 @@ void ProfilePlan::settle_storage(std::vector<std::vector<Adds>>& all, const Look
     for (const Place& at : round.known) bytes(at) -= shared;
     shared_elsewhere = shared;
   }
+  bool each_seen = true;
   for (auto& [key, round] : rounds) {
     if (round.unknown.empty()) continue;
+    each_seen = false;
     double left = round.change;
     for (const Place& at : round.known) {
       bytes(at) -= shared_elsewhere;
@@ -75,6 +77,7 @@ void ProfilePlan::settle_storage(std::vector<std::vector<Adds>>& all, const Look
     if (!(sum > 0)) continue;
     for (std::size_t i = 0; i < shares.size(); ++i) bytes(round.unknown[i]) = left * shares[i] / sum;
   }
+  return each_seen;
 }
 
 }  // namespace kerf::scheduler
