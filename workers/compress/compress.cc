@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <chrono>
+#include <limits>
 #include <optional>
 #include <set>
 
@@ -22,6 +23,7 @@
 #include "workers/compress/prune_unstructured.h"
 #include "workers/compress/quantize_weights.h"
 #include "workers/compress/reconstruct.h"
+#include "workers/compress/reestimate_norms.h"
 #include "workers/compress/represent_weights.h"
 #include "workers/compress/round_layer.h"
 
@@ -266,7 +268,7 @@ std::vector<ReconstructedLayer> layers_to_reconstruct(
     ReconstructedLayer entry;
     entry.name = name;
     entry.keep_zeros = plan.prunes_single_weights(layer);
-    entry.wants_moments = changes_weights(layer);
+    entry.rounded = changes_weights(layer);
     const auto split = splits.find(name);
     entry.changed = changed.contains(name) || split != splits.end();
     const std::string& original = split == splits.end() ? name : split->second.name;
@@ -321,6 +323,43 @@ Result<std::map<std::string, QuantizedLayer>> fit_and_round(
   };
   KERF_TRY(reconstruct(base, working, layers, calibration, final));
   return out;
+}
+
+/// Whether each output channel of a layer's stored weights has a scale of its own, or none.
+bool has_channel_scales(const Graph& graph, const std::string& name, const LayerPlan& layer,
+                        const std::map<std::string, QuantizedLayer>& quantized) {
+  const auto how = quantized.find(name);
+  if (how == quantized.end()) return layer.weight_bits == 32 && layer.codebook.entries == 0;
+  const Node& node = *find_node(graph, name);
+  const std::int64_t channels = output_channels(node, how->second.weights.values.shape());
+  return how->second.weights.group == 0 && layer.codebook.entries == 0 &&
+         static_cast<std::int64_t>(how->second.weights.scales.size()) == channels;
+}
+
+/// Re-estimates normalizations: corrects biases and scales in the rounded model, and in `pruned`, whose
+/// weights aren't rounded.
+Result<void> reestimate(const Graph& base, const std::vector<ReconstructedLayer>& changed,
+                        const ResolvedPlan& plan, const Calibration& calibration, Graph& pruned,
+                        Graph& rounded, std::map<std::string, QuantizedLayer>& layers) {
+  Graph as_read = rounded;
+  for (const auto& [name, how] : layers) {
+    set_constant(as_read, *find_node(as_read, name), 1, weights_as_read(rounded, name, how));
+  }
+  const auto scales = [&](const std::string& name) {
+    return has_channel_scales(rounded, name, plan.at(name), layers);
+  };
+  return reestimate_norms(base, as_read, changed, scales, calibration,
+                          [&](const std::string& name, const ChannelCorrection& correction) {
+    put_correction(pruned, name, correction);
+    const auto how = layers.find(name);
+    if (how == layers.end()) return put_correction(rounded, name, correction);
+    for (std::size_t c = 0; scales(name) && c < correction.factors.size(); ++c) {
+      float& scale = how->second.weights.scales[c];
+      scale = std::max(std::numeric_limits<float>::min(),
+                       static_cast<float>(static_cast<double>(scale) * correction.factors[c]));
+    }
+    (void)correct_bias(rounded, name, correction.taken);
+  });
 }
 
 /// Bits of an index into that many values.
@@ -443,9 +482,22 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
                               resolved, *calibration, pruned, rounded));
     phases.end("recovery");
   }
+  const bool reestimates = resolved.reestimates();
+  if (reestimates) {
+    if (!fits) {
+      rounded = pruned;
+      KERF_ASSIGN(layers, round_weights(resolved, rounded, calibration, rounding));
+      rounding.clear();
+      phases.end("weights");
+    }
+    KERF_TRY(reestimate(base, layers_to_reconstruct(model, base, resolved, pruned, keep, splits), resolved,
+                        *calibration, pruned, rounded, layers));
+    phases.end("recovery");
+  }
+  InputRanges ranges;
   std::optional<Calibration> of_distilled;
   if (resolved.distills()) {
-    if (resolved.corrects_biases() && !fits) {
+    if (resolved.corrects_biases() && !fits && !reestimates) {
       // Training starts from biases that make up for the rounding, and nothing is corrected after it.
       const Graph before = pruned;
       Graph start = pruned;
@@ -453,7 +505,7 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
       KERF_TRY(correct_changed(before, resolved.variant(), rounding, *calibration, pruned));
       rounding.clear();
     }
-    KERF_TRY(distill_student(model, base, resolved, keep, *calibration, watch, pruned, out.warnings));
+    KERF_TRY(distill_student(model, base, resolved, keep, *calibration, watch, pruned, ranges, out.warnings));
     // Its statistics are nobody else's: where the time ran out, the same plan gives other weights.
     of_distilled = calibration_of_distilled(model, *calibration);
     // Weights were trained to be good when each is rounded by itself.
@@ -461,23 +513,21 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
     phases.end("recovery");
   }
   Calibration* const of_rounding = of_distilled ? &*of_distilled : calibration;
-  if (!fits || of_distilled) {
+  if ((!fits && !reestimates) || of_distilled) {
     rounded = pruned;
     KERF_ASSIGN(layers, round_weights(resolved, rounded, of_rounding, rounding));
   }
   phases.end("weights");
 
-  InputRanges ranges;
-  if (resolved.needs_ranges()) {
-    KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, of_distilled ? kDistilled : resolved.variant(),
-                                      *of_rounding));
+  if (resolved.needs_ranges() && !of_distilled) {
+    KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, resolved.variant(), *calibration));
   }
   phases.end("calibration");
 
   KERF_ASSIGN(out.graph, insert_qdq(rounded, layers, ranges.ranges, ranges.sign_scales));
   phases.end("qdq");
 
-  if (resolved.corrects_biases() && !fits && !of_distilled) {
+  if (resolved.corrects_biases() && !fits && !reestimates && !of_distilled) {
     KERF_TRY(correct_changed(pruned, resolved.variant(), rounding, *calibration, out.graph));
     phases.end("recovery");
   }
