@@ -184,6 +184,7 @@ def moved(pictures, down, right):
 class Model:
     def __init__(self, name, folder, program):
         self.name, self.program = name, program
+        self.lock, self.exact_outputs = threading.Lock(), None
         self.path, self.data, preprocess = MODELS[name]
         self.folder = folder / name.replace("/", "_")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -254,6 +255,13 @@ class Model:
         with np.load(out) as arrays:
             found = arrays[arrays.files[0]]
         return found.reshape(len(self.viewed["y"]), -1)
+
+    def exact(self):
+        """The f32 model's outputs()."""
+        with self.lock:
+            if self.exact_outputs is None:
+                self.exact_outputs = self.outputs({})
+        return self.exact_outputs
 
     def inputs(self, data):
         x = data["x" if "x" in data else next(key for key in data if key != "y")].astype(np.float32)
@@ -395,7 +403,7 @@ class Results:
             print(f"{model}: {stage}: {row}: {json.dumps(said, ensure_ascii=False)}", file=sys.stderr, flush=True)
 
 
-def beside_onnxruntime(model, theirs, exact, method, per_channel, plan):
+def beside_onnxruntime(model, theirs, method, per_channel, plan):
     ours = model.outputs(plan)
     if isinstance(ours, str):
         return {"refused": ours}
@@ -409,7 +417,7 @@ def beside_onnxruntime(model, theirs, exact, method, per_channel, plan):
         samples = len(y) // model.views
         return {"ours": float((ours.argmax(1) == y)[:samples].mean()), "mended": float((mended.argmax(1) == y)[:samples].mean()),
                 "theirs_refused": f"{type(error).__name__}: {str(error)[:60]}"}
-    return compare(exact, theirs.outputs(path), ours, mended, y, model.views)
+    return compare(model.exact(), theirs.outputs(path), ours, mended, y, model.views)
 
 
 def measure(options, results, folder):
@@ -427,9 +435,9 @@ def measure(options, results, folder):
                      for model in models for row, plan in wanted.items()]
         if "onnxruntime" in options.stages:
             for model in models:
-                theirs, exact = OnnxRuntime(model), model.outputs({})
+                theirs = OnnxRuntime(model)
                 work += [pool.submit(results.row, model.name, "onnxruntime", row, plan,
-                                     lambda about=(model, theirs, exact, method, per_channel, plan): beside_onnxruntime(*about))
+                                     lambda about=(model, theirs, method, per_channel, plan): beside_onnxruntime(*about))
                          for row, (method, per_channel, plan) in STATIC.items()]
         for done in work:
             done.result()
