@@ -9,6 +9,7 @@
 
 #include "cli/table.h"
 #include "core/metric.h"
+#include "search/pareto.h"
 
 namespace kerf::cli {
 namespace {
@@ -31,7 +32,7 @@ double miss_of(const Json& member, const MetricLimit& limit) {
   const auto value = value_of(member, limit.metric);
   if (!value) return std::numeric_limits<double>::infinity();
   const double over = limit.upper ? *value - limit.value : limit.value - *value;
-  return over <= 0 ? 0 : over / std::max(std::abs(limit.value), 1e-9);
+  return over <= 0 ? 0 : over / search::bound_scale(limit.value);
 }
 
 }  // namespace

@@ -85,16 +85,30 @@ Json tied_json(const Parts& parts) {
   return out;
 }
 
+Json nearest_miss_json(const Parts& parts) {
+  const Json trial = parts.trials.at(static_cast<std::size_t>(*parts.front.nearest_miss)).to_json();
+  Json missed = Json::array();
+  for (const Constraint& constraint : parts.study.constraints) {
+    const double value = trial["metrics"].value(constraint.metric, 0.0);
+    if (constraint.max && value > *constraint.max) {
+      missed.push_back({{"metric", constraint.metric}, {"value", value}, {"max", *constraint.max}});
+    }
+    if (constraint.min && value < *constraint.min) {
+      missed.push_back({{"metric", constraint.metric}, {"value", value}, {"min", *constraint.min}});
+    }
+  }
+  return {{"trial", *parts.front.nearest_miss}, {"violation", parts.front.least_violation},
+          {"missed", missed},                   {"candidate", trial["candidate"]},
+          {"metrics", trial["metrics"]}};
+}
+
 void add_front(const Parts& parts, Json& out) {
   out["front"] = front_json(parts.front, parts.trials, parts.study);
   out["tied"] = tied_json(parts);
   out["hypervolume"] = parts.front.hypervolume;
   out["reference"] = parts.reference;
   out["objectives"] = parts.objectives;
-  if (parts.front.members.empty() && parts.front.nearest_miss) {
-    out["nearest_miss"] = {{"trial", *parts.front.nearest_miss},
-                           {"violation", parts.front.least_violation}};
-  }
+  if (parts.front.members.empty() && parts.front.nearest_miss) out["nearest_miss"] = nearest_miss_json(parts);
 }
 
 }  // namespace
@@ -151,7 +165,19 @@ std::string front_table(const Json& report) {
     row.push_back(note);
     table.add(row);
   }
-  if (table.empty()) return "no feasible trial\n";
+  if (table.empty()) {
+    std::string text = "no feasible trial";
+    if (const Json near = report.value("nearest_miss", Json()); near.is_object()) {
+      text += "; the nearest is trial " + std::to_string(near.at("trial").get<std::int64_t>());
+      for (const Json& one : near.value("missed", Json::array())) {
+        const std::string name = one.at("metric").get<std::string>();
+        const bool upper = one.contains("max");
+        text += ", " + name + " " + human_metric(name, one.at("value").get<double>()) + (upper ? " > " : " < ") +
+                human_metric(name, one.at(upper ? "max" : "min").get<double>());
+      }
+    }
+    return text + "\n";
+  }
   std::string text = table.text();
   if (const std::size_t tied = report.value("tied", Json::array()).size(); tied > 0) {
     text += std::to_string(tied) + (tied == 1 ? " more trial is" : " more trials are") +

@@ -14,6 +14,9 @@ namespace kerf::cli {
 ///
 /// holds:    whether the test split gave what the evaluation split promised; absent before it was
 ///           measured there. `broken` says which metrics didn't (search/promise.h).
+/// nearest_miss: only where no trial is feasible: {trial, violation, missed: [{metric, value, max or
+///           min}], candidate, metrics}; violation: the sum of what its bounds are broken by, each as
+///           a share of its bound.
 /// tied:     trials that members beat by less than the noise (search/front.h).
 ///
 /// Errors:   not_found; those of the store.

@@ -103,8 +103,8 @@ Result<void> run_simulation(const SimulateOptions& options) {
   if (simulation.nearest_miss) row_of(*simulation.nearest_miss);
   std::fputs(rows.text().c_str(), stdout);
   if (simulation.nearest_miss) {
-    std::printf("\nnothing is feasible; trial %zu is the nearest miss, off by %s\n", *simulation.nearest_miss,
-                human_number(simulation.least_violation).c_str());
+    std::printf("\nnothing is feasible; trial %zu is the nearest miss, off by %s %% of its bounds\n", *simulation.nearest_miss,
+                human_number(100 * simulation.least_violation).c_str());
   }
   std::printf("\n%zu trials, hypervolume %.6g\n", simulation.trials.size(),
               simulation.hypervolume.empty() ? 0.0 : simulation.hypervolume.back());

@@ -15,8 +15,13 @@ if(KERF_MOLD AND NOT KERF_SANITIZE)
 endif()
 
 add_library(kerf_flags INTERFACE)
-# -Wrestrict and -Wstringop-overflow: GCC 12 reports std::string's own operator+ (its bugs 105329, 105651).
-target_compile_options(kerf_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers -Wno-restrict -Wno-stringop-overflow)
+target_compile_options(kerf_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wno-missing-field-initializers)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 reports std::string's own operator+ (its bugs 105329, 105651).
+  target_compile_options(kerf_flags INTERFACE -Wno-restrict -Wno-stringop-overflow)
+else()
+  target_compile_options(kerf_flags INTERFACE -Wno-unknown-pragmas)  # GCC ivdep: clang sees for itself
+endif()
 target_include_directories(kerf_flags INTERFACE "${CMAKE_SOURCE_DIR}")
 if(KERF_SANITIZE)
   add_compile_options(-fsanitize=${KERF_SANITIZE} -fno-omit-frame-pointer -g1)

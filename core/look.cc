@@ -56,6 +56,7 @@ Result<std::vector<LookResult::One<Look>>> parse_list(const Json& list, const ch
 Json DamageLook::to_json() const {
   Json out = {{"storage_bytes", storage_bytes}, {"macs", macs}};
   put(out, "kl", kl);
+  put(out, "scores", scores);
   put(out, "noise", noise);
   put(out, "flips", flips);
   return out;
@@ -65,6 +66,7 @@ Result<DamageLook> DamageLook::parse(const Json& document) {
   return parsed("look at damage", [&] {
     DamageLook out;
     out.kl = document.value("kl", kUnknown);
+    out.scores = document.value("scores", kUnknown);
     out.noise = document.value("noise", kUnknown);
     out.flips = document.value("flips", kUnknown);
     out.storage_bytes = document.at("storage_bytes").get<std::int64_t>();
@@ -121,7 +123,7 @@ Result<LookRequest> LookRequest::parse(const Json& document) {
 }
 
 Json LookResult::to_json() const {
-  return {{"damage", list_json(damage)}, {"cost", list_json(cost)}, {"seconds", seconds}};
+  return {{"damage", list_json(damage)}, {"cost", list_json(cost)}, {"seconds", seconds}, {"statistics_seconds", statistics_seconds}};
 }
 
 Result<LookResult> LookResult::parse(const Json& document) {
@@ -132,6 +134,7 @@ Result<LookResult> LookResult::parse(const Json& document) {
   const Json seconds = document.value("seconds", Json());
   if (!seconds.is_number()) return invalid_argument("looks.seconds: expected a number");
   out.seconds = seconds.get<double>();
+  if (const Json more = document.value("statistics_seconds", Json(0)); more.is_number()) out.statistics_seconds = more.get<double>();
   return out;
 }
 

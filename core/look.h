@@ -17,6 +17,7 @@ struct DamageLook {
   static constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
   double kl = kUnknown;     ///< Mean KL(f32 || plan) over samples, nats; unknown for other outputs than scores.
+  double scores = kUnknown; ///< Σ (f32 − plan)² / Σ f32² of log-scores without each sample's mean: what a softmax sees.
   double noise = kUnknown;  ///< Σ (f32 − plan)² / Σ f32²; SQNR is −10·log10 of it.
   double flips = kUnknown;  ///< Share of samples whose top-1 is another.
   std::int64_t storage_bytes = 0;  ///< Of the packed file, exactly.
@@ -54,7 +55,7 @@ struct LookRequest {
   std::vector<Json> cost;
   std::int64_t samples = 96;  ///< That damage is seen on.
   bool timed = true;           ///< Else costs are bytes alone, and no time is taken.
-  double seconds = 0;          ///< No look but the first eight is begun later; 0 = no limit.
+  double seconds = 0;          ///< No look is begun that wouldn't end before, as looks so far say; 0 = no limit.
 
   [[nodiscard]] Json to_json() const;
   [[nodiscard]] static Result<LookRequest> parse(const Json& document);
@@ -70,7 +71,10 @@ struct LookResult {
   };
   std::vector<One<DamageLook>> damage;
   std::vector<One<CostLook>> cost;
-  double seconds = 0;  ///< Worker time, without waiting for the host.
+  double seconds = 0;  ///< Worker time, without waiting for the host, and without `statistics_seconds`.
+  /// What the worker took to see the f32 model's activations on the calibration set. Its candidates
+  /// need that whoever proposes them.
+  double statistics_seconds = 0;
 
   [[nodiscard]] Json to_json() const;
   /// Errors:   invalid_argument.

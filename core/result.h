@@ -8,6 +8,11 @@
 
 namespace kerf {
 
+/// Called by boost when value() meets an Error: the caller's bug, hence an exception. Stands before
+/// Result, since boost looks it up where Result<void> is compiled.
+[[noreturn]] void throw_exception_from_error(const Error& error,
+                                             const boost::source_location& where);
+
 /// Either a T or an Error. The way expected outcomes travel; exceptions are for a broken world.
 ///
 /// Used through has_value(), value(), error(), * and -> only. value() on an error throws
@@ -51,10 +56,6 @@ class [[nodiscard]] Result<void> {
  private:
   boost::system::result<void, Error> result_;
 };
-
-/// Called by boost when value() meets an Error: the caller's bug, hence an exception.
-[[noreturn]] void throw_exception_from_error(const Error& error,
-                                             const boost::source_location& where);
 
 }  // namespace kerf
 

@@ -13,6 +13,10 @@ namespace kerf::scheduler {
 namespace {
 
 constexpr double kMostOfBudget = 0.25;            // share of trials and seconds that looks may take
+constexpr double kMargin = 0.95;                  // of that share: a look may take longer than those before
+// In looks at damage: what a timed one at costs takes, and what each part takes before its first.
+constexpr double kCostInDamages = 3;
+constexpr double kPartInDamages = 10;
 constexpr std::size_t kMostParts = 8;             // that see damage
 constexpr std::size_t kFewestLooksOfPart = 8;     // each runs the f32 model first
 constexpr std::size_t kMostPlanBytes = 300'000;   // of a part, and as much may come back
@@ -129,18 +133,27 @@ Result<bool> Core::queue_profile(Study& study) {
     const std::size_t part = first + i % count;
     put(part, parts[part].damage, damage[i]->plan);
   }
+  // What is charged is rounded up to whole trials, so that the share is whole ones too.
   double limit = 0;
   const Budget& budget = study.machine.budget();
-  if (budget.trials > 0) limit = kMostOfBudget * static_cast<double>(budget.trials) * study.trial_seconds;
+  if (budget.trials > 0) {
+    limit = std::floor(kMostOfBudget * static_cast<double>(budget.trials)) * study.trial_seconds;
+  }
   if (budget.seconds > 0) {
     const double share = kMostOfBudget * budget.seconds;
     limit = limit > 0 ? std::min(limit, share) : share;
   }
+  const auto weight = [&](const LookRequest& part) {
+    return kPartInDamages + static_cast<double>(part.damage.size()) +
+           (plan.timed() ? kCostInDamages : 1) * static_cast<double>(part.cost.size());
+  };
+  double weights = 0;
+  for (const LookRequest& part : parts) weights += weight(part);
   std::vector<storage::NewWork> work;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     parts[i].samples = ProfilePlan::kSamples;
     parts[i].timed = plan.timed();
-    parts[i].seconds = limit / static_cast<double>(parts.size());
+    parts[i].seconds = kMargin * limit * weight(parts[i]) / weights;
     work.push_back({WorkKind::kProfile, static_cast<std::int64_t>(i), parts[i].to_json(), {}, ""});
   }
   KERF_TRY(store_.enqueue(study.record.id, work));
@@ -159,6 +172,7 @@ Result<void> Core::make_profile(Study& study) {
   const ProfilePlan plan = ProfilePlan::make(study.definition, *space, *study.hardware);
   Taken taken;
   double seconds = 0;
+  double statistics_seconds = 0;
   for (std::int64_t number = 0;; ++number) {
     const auto part = store_.work({id, WorkKind::kProfile, number});
     if (!part.has_value()) {
@@ -169,6 +183,7 @@ Result<void> Core::make_profile(Study& study) {
     const auto result = LookResult::parse(part->result);
     if (part->state != TrialState::kComplete || !request.has_value() || !result.has_value()) continue;
     seconds += result->seconds;
+    statistics_seconds += result->statistics_seconds;
     taken.add(request->damage, result->damage, taken.damage);
     taken.add(request->cost, result->cost, taken.cost);
   }
@@ -193,6 +208,7 @@ Result<void> Core::make_profile(Study& study) {
                    {"probes", fresh.size()},
                    {"reused", reused},
                    {"unknown", wanted - std::min(wanted, looks.size())},
+                   {"statistics_seconds", statistics_seconds},
                    {"trial_seconds", study.trial_seconds},
                    {"charged_trials", charged}};
   const Json summary = document;
@@ -201,6 +217,11 @@ Result<void> Core::make_profile(Study& study) {
   if (taken.failed > 0) {
     log(id, "log", {{"message", "profile: " + std::to_string(taken.failed) +
                                     " looks failed; the first: " + taken.first_error}});
+  }
+  const std::int64_t untaken = document["unknown"].get<std::int64_t>() - taken.failed;
+  if (untaken > 0) {
+    log(id, "log", {{"message", "profile: partial; " + std::to_string(untaken) + " of " + std::to_string(wanted) +
+                                    " looks weren't taken, as the share of the budget that looks may have was spent"}});
   }
   log(id, "profile", summary);
   study.profile = profile;

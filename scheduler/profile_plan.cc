@@ -18,6 +18,7 @@ using search::DimensionKind;
 namespace {
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+constexpr int kArithmetic = 2;            // of looks: those of another one aren't these
 constexpr int kMostKinds = 4;             // of activations that are paired
 constexpr double kNoiseShare = 0.03;      // of a layer's time: less isn't a change
 
@@ -89,7 +90,7 @@ std::string ProfilePlan::want(std::vector<Want>& list, const char* what, const J
   const auto parsed = CompressionPlan::parse(plan);
   if (!parsed.has_value()) return "";
   const bool damage = std::string(what) == "damage";
-  const Json identity = {what, 1, damage ? damage_identity_ : cost_identity_, parsed->canonical()};
+  const Json identity = {what, kArithmetic, damage ? damage_identity_ : cost_identity_, parsed->canonical()};
   std::string key = sha256_hex(canonical_text(identity));
   const bool known = std::any_of(list.begin(), list.end(), [&](const Want& one) { return one.key == key; });
   if (!known) list.push_back({key, plan});
@@ -119,6 +120,7 @@ ProfilePlan ProfilePlan::make(const StudyDefinition& study, const search::Search
   for (const std::string& metric : out.metrics_) {
     const MetricInfo* info = find_metric(metric);
     out.timed_ = out.timed_ || (info != nullptr && info->needs_latency);
+    out.regression_ = out.regression_ || metric == "mae" || metric == "rmse" || metric == "sqnr_db";
   }
   // What is computed depends on the instruction set and the library, not on how fast they are.
   out.damage_identity_ = {{"model", study.model},
@@ -302,9 +304,11 @@ ProfilePlan::Adds ProfilePlan::adds(const Dimension& dimension, const Value& val
                                     const Looks& looks) const {
   Adds out{0, 0, 0, 0, 0};
   if (!value.knowable) return {kUnknown, kUnknown, kUnknown, kUnknown, kUnknown};
-  const auto damage_of = [](const DamageLook& look) {
-    if (std::isfinite(look.kl)) return look.kl;
-    return std::isfinite(look.noise) ? look.noise : look.flips;
+  const auto damage_of = [this](const DamageLook& look) {
+    for (const double known : {regression_ ? look.noise : look.scores, look.noise, look.kl}) {
+      if (std::isfinite(known)) return known;
+    }
+    return look.flips;
   };
   const CostLook* base = looks.base();
   const double base_storage = base == nullptr ? kUnknown : static_cast<double>(base->storage_bytes);

@@ -25,8 +25,9 @@ namespace kerf::scheduler {
 ///           which they alternate say what passing from one to the other adds; a study without a
 ///           metric of time takes none of these. Values that change
 ///           shapes (channels, global pruning) are looked at one at a time.
-/// Metrics:  accuracy, top5, agreement, accuracy_drop, mae, rmse, kl, sqnr_db: the damage (KL; noise
-///           where the outputs aren't scores) with the metric's sign, for the sampler to fit a scale;
+/// Metrics:  accuracy, top5, agreement, accuracy_drop, mae, rmse, kl, sqnr_db: the damage (noise of the
+///           log-scores; of the outputs where they aren't scores or the study is about their values)
+///           with the metric's sign, for the sampler to fit a scale;
 ///           latency_p50/p90/p99_us, latency_ratio, throughput_sps: from the sum of steps;
 ///           weight_bytes, storage_bytes, macs: from the plans; weight_bytes is exact where no layer has
 ///           two dimensions. A packed file has what all layers of a kind share once: that is taken off
@@ -51,7 +52,7 @@ class ProfilePlan {
   /// Whether costs are to be timed.
   [[nodiscard]] bool timed() const { return timed_; }
 
-  static constexpr std::int64_t kSamples = 96;
+  static constexpr std::int64_t kSamples = 16;
 
   /// `looks`: DamageLook and CostLook documents by key; what is missing is unknown in the profile.
   /// Empty where nothing is known at all.
@@ -99,6 +100,7 @@ class ProfilePlan {
   std::string base_key_;                  ///< Cost of the f32 model.
   std::vector<Dimension> dimensions_;
   std::vector<Pair> pairs_;
+  bool regression_ = false;               ///< Some metric is about the outputs' values, not their ranks.
   bool timed_ = false;                    ///< Some metric is made of time.
   bool overlap_ = false;                  ///< Some layer has two dimensions: bytes multiply.
   std::vector<Want> damage_, cost_;

@@ -29,6 +29,7 @@ Result<std::unique_ptr<Proposer>> Proposer::make(const StudyDefinition& study,
   problem.dimensions = space->specs();
   problem.directions = search::directions_of(study);
   problem.constraint_count = search::bound_count(study);
+  problem.bound_scales = search::bound_scales(study.constraints);
   problem.seed = study.search.seed;
   problem.anchors = space->anchors();
   problem.fingerprint = [space](const search::Choices& choices) { return space->fingerprint(choices); };

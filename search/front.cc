@@ -97,7 +97,7 @@ Front front(std::span<const Trial> trials, const StudyDefinition& study,
     candidates.push_back({std::move(observation.objectives), std::move(observation.constraints)});
   }
   out.hypervolume = tracker.hypervolume();
-  const Selection selection = select(candidates, directions);
+  const Selection selection = select(candidates, directions, bound_scales(study.constraints));
   if (selection.nearest_miss) {
     out.nearest_miss = seen[*selection.nearest_miss].number;
     out.least_violation = selection.least_violation;

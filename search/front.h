@@ -39,7 +39,7 @@ struct Front {
   std::vector<TiedTrial> tied;               ///< By number. Together with the members: what no
                                              ///< member surely dominates (search/pareto.h).
   std::optional<std::int64_t> nearest_miss;  ///< Trial of least violation, where nothing is feasible.
-  double least_violation = 0;
+  double least_violation = 0;                ///< Of nearest_miss: shares of its bounds, added up.
   double hypervolume = 0;
   std::vector<HypervolumeStep> history;      ///< One a finished trial, in the order given.
 };

@@ -52,6 +52,15 @@ std::int64_t bound_count(const StudyDefinition& study) {
   return count;
 }
 
+std::vector<double> bound_scales(std::span<const Constraint> constraints) {
+  std::vector<double> out;
+  for (const Constraint& constraint : constraints) {
+    if (constraint.max) out.push_back(bound_scale(*constraint.max));
+    if (constraint.min) out.push_back(bound_scale(*constraint.min));
+  }
+  return out;
+}
+
 Outcome observe(const StudyDefinition& study, const Json& measurement) {
   Outcome out;
   const auto value_of = [&](const std::string& metric) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,9 @@ struct Outcome {
 
 /// Number of bounds; a constraint with both max and min counts twice (max first).
 [[nodiscard]] std::int64_t bound_count(const StudyDefinition& study);
+
+/// What each bound's violation is divided by (bound_scale), in the order of Outcome::constraints.
+[[nodiscard]] std::vector<double> bound_scales(std::span<const Constraint> constraints);
 
 /// Reads objectives and constraints from a measurement's JSON (Measurement::to_json()).
 [[nodiscard]] Outcome observe(const StudyDefinition& study, const Json& measurement);

@@ -88,11 +88,13 @@ bool feasible(std::span<const double> constraints) {
                      [](double g) { return std::isfinite(g) && g <= 0; });
 }
 
-double violation(std::span<const double> constraints) {
+double bound_scale(double bound) { return bound == 0 ? 1 : std::abs(bound); }
+
+double violation(std::span<const double> constraints, std::span<const double> scales) {
   double sum = 0;
-  for (const double g : constraints) {
-    if (!std::isfinite(g)) return kInfinity;
-    sum += std::max(0.0, g);
+  for (std::size_t i = 0; i < constraints.size(); ++i) {
+    if (!std::isfinite(constraints[i])) return kInfinity;
+    sum += std::max(0.0, constraints[i]) / (scales.empty() ? 1.0 : scales[i]);
   }
   return sum;
 }
@@ -146,7 +148,8 @@ std::vector<std::size_t> non_dominated(std::span<const ObjectiveVector> points,
   return front;
 }
 
-Selection select(std::span<const Candidate> candidates, std::span<const Direction> directions) {
+Selection select(std::span<const Candidate> candidates, std::span<const Direction> directions,
+                 std::span<const double> scales) {
   Selection out;
   std::vector<ObjectiveVector> feasible_points(candidates.size());  // the others stay empty
   bool any = false;
@@ -158,7 +161,7 @@ Selection select(std::span<const Candidate> candidates, std::span<const Directio
       any = true;
       continue;
     }
-    const double miss = violation(candidate.constraints);
+    const double miss = violation(candidate.constraints, scales);
     if (!out.nearest_miss || miss < out.least_violation) {
       out.nearest_miss = i;
       out.least_violation = miss;

@@ -20,8 +20,13 @@ using ObjectiveVector = std::vector<double>;
 /// Whether every g ≤ 0. A g that isn't finite is a bound that isn't kept.
 [[nodiscard]] bool feasible(std::span<const double> constraints);
 
-/// How far a candidate is from feasible: the sum of all g > 0; infinite where a g isn't finite.
-[[nodiscard]] double violation(std::span<const double> constraints);
+/// What a bound's g is divided by before it is added to others': its size, so that 10 % over a latency
+/// in µs and 10 % over a share weigh the same; 1 for a bound of 0 (a drop of 0.05 is 5 %).
+[[nodiscard]] double bound_scale(double bound);
+
+/// How far a candidate is from feasible: the sum of g / scale over all g > 0; infinite where a g isn't
+/// finite. `scales` has one a g (bound_scale), or is empty where all of them have the same unit.
+[[nodiscard]] double violation(std::span<const double> constraints, std::span<const double> scales = {});
 
 /// Whether `a` is nowhere worse than `b` and somewhere better. Equal points don't dominate each
 /// other; a vector that isn't rankable neither dominates nor is dominated.
@@ -52,9 +57,10 @@ struct Selection {
 };
 
 /// Feasible first: only feasible candidates make a front; where there are none, the nearest miss
-/// is named (ties: the one that comes first).
+/// is named (ties: the one that comes first). `scales` as in violation().
 [[nodiscard]] Selection select(std::span<const Candidate> candidates,
-                               std::span<const Direction> directions);
+                               std::span<const Direction> directions,
+                               std::span<const double> scales = {});
 
 /// A point whose values are known up to an interval (a 95 % one, usually); lo ≤ value ≤ hi.
 struct UncertainPoint {

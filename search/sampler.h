@@ -41,6 +41,9 @@ struct SamplerProblem {
   std::vector<DimensionSpec> dimensions;
   std::vector<Direction> directions;  ///< One an objective.
   std::int64_t constraint_count = 0;
+  /// What each bound's violation is divided by before they are added up (bound_scale in
+  /// search/pareto.h), one a bound. Empty: all are in the same unit.
+  std::vector<double> bound_scales;
   std::int64_t seed = 1;
   std::vector<Choices> anchors;       ///< Proposed first, in this order: baseline, uniform candidates.
 

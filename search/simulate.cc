@@ -9,6 +9,7 @@
 
 #include "core/plan.h"
 #include "search/front.h"
+#include "search/observe.h"
 #include "search/random.h"
 
 namespace kerf::search {
@@ -335,6 +336,7 @@ SamplerProblem Table::problem(std::int64_t seed, bool look) const {
     if (constraint.min) metrics.emplace_back(constraint.metric, -1);
   }
   out.constraint_count = static_cast<std::int64_t>(metrics.size() - objectives_.size());
+  out.bound_scales = bound_scales(constraints_);
   out.reference = reference_;
   if (look) {
     out.profile.alone.resize(out.dimensions.size());
@@ -513,7 +515,7 @@ Result<Simulation> simulate(const Table& table, const SimulationOptions& options
   for (const SimulatedTrial& trial : out.trials) {
     candidates.push_back({trial.observation.objectives, trial.observation.constraints});
   }
-  Selection selection = select(candidates, directions);
+  Selection selection = select(candidates, directions, bound_scales(table.constraints()));
   out.front = std::move(selection.front);
   out.nearest_miss = selection.nearest_miss;
   out.least_violation = selection.least_violation;

@@ -118,7 +118,7 @@ struct Simulation {
   std::vector<SimulatedTrial> trials;
   std::vector<std::size_t> front;         ///< Indices of trials; by the first objective, best first.
   std::optional<std::size_t> nearest_miss; ///< Where nothing is feasible: the trial of least violation.
-  double least_violation = 0;
+  double least_violation = 0;              ///< Of nearest_miss: shares of its bounds, added up.
   std::vector<std::string> notes;         ///< What the sampler had to say.
   std::vector<double> hypervolume;        ///< After each trial, of measured values.
   std::vector<double> exact_hypervolume;  ///< The same without the noise.

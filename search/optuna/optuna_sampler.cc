@@ -41,7 +41,8 @@ optuna::SearchSpace space_of(const SamplerProblem& problem) {
   return space;
 }
 
-optuna::ToldTrial told_trial(const Observation& observation) {
+/// Optuna adds violations up: it gets them as shares of their bounds.
+optuna::ToldTrial told_trial(const Observation& observation, const std::vector<double>& scales) {
   const bool complete =
       observation.state == TrialState::kComplete &&
       rankable(observation.objectives, observation.objectives.size()) &&
@@ -50,6 +51,7 @@ optuna::ToldTrial told_trial(const Observation& observation) {
   if (complete) {
     out.values = observation.objectives;
     out.constraints = observation.constraints;
+    for (std::size_t i = 0; i < std::min(out.constraints.size(), scales.size()); ++i) out.constraints[i] /= scales[i];
   }
   return out;
 }
@@ -119,7 +121,7 @@ void OptunaProposer::tell(const Observation& observation) {
   ahead_.clear();
   last_.reset();
   answered_.clear();
-  optuna::ToldTrial trial = told_trial(observation);
+  optuna::ToldTrial trial = told_trial(observation, scales_);
   outcomes_.emplace(name_of(observation.choices), trial);
   client_.ended(std::move(trial));
 }

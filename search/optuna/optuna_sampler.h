@@ -44,11 +44,12 @@ class OptunaProposer final : public Proposer {
 
  private:
   OptunaProposer(optuna::Client client, const SamplerProblem& problem)
-      : client_(std::move(client)), fingerprint_(problem.fingerprint) {}
+      : client_(std::move(client)), scales_(problem.bound_scales), fingerprint_(problem.fingerprint) {}
 
   [[nodiscard]] std::string name_of(const Choices& choices) const;
 
   optuna::Client client_;
+  std::vector<double> scales_;
   std::function<std::string(const Choices&)> fingerprint_;
   std::unordered_map<std::string, optuna::ToldTrial> outcomes_;  // by candidate
   std::int64_t expected_ = 1;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <utility>
 
@@ -128,6 +129,40 @@ OutputKind output_kind(const graph::Graph& graph) {
     value = node->inputs[0];
   }
   return OutputKind::kScores;
+}
+
+double score_noise(const Tensor& baseline, const Tensor& candidate, OutputKind kind) {
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
+  if (kind == OutputKind::kClasses || baseline.rank() == 0 || baseline.shape() != candidate.shape()) return kUnknown;
+  const View view = view_of(baseline.shape());
+  if (view.classes < 2) return kUnknown;
+  const Tensor theirs = baseline.to_f32();
+  const Tensor own = candidate.to_f32();
+  const auto score = [kind](const Place& place, std::int64_t c) {
+    return kind == OutputKind::kProbabilities ? std::log(std::max(place.score(c), kLeastProbability)) : place.score(c);
+  };
+  double signal = 0;
+  double noise = 0;
+  for (std::int64_t n = 0; n < baseline.dim(0); ++n) {
+    for (std::int64_t at = 0; at < view.places(); ++at) {
+      const Place a = place_at(theirs.as<float>().data() + n * view.elements(), view, at);
+      const Place b = place_at(own.as<float>().data() + n * view.elements(), view, at);
+      // Sums of squares less those of the means.
+      double sum = 0, squares = 0, difference = 0, differences = 0;
+      for (std::int64_t c = 0; c < view.classes; ++c) {
+        const double reference = score(a, c);
+        const double off = reference - score(b, c);
+        sum += reference;
+        squares += reference * reference;
+        difference += off;
+        differences += off * off;
+      }
+      const auto classes = static_cast<double>(view.classes);
+      signal += squares - sum * sum / classes;
+      noise += differences - difference * difference / classes;
+    }
+  }
+  return signal > 0 && std::isfinite(noise) ? std::max(noise, 0.0) / signal : kUnknown;
 }
 
 void QualityMeter::Moments::add(double value) {

@@ -24,6 +24,14 @@ enum class OutputKind {
 
 [[nodiscard]] OutputKind output_kind(const graph::Graph& graph);
 
+/// How far a candidate's log-scores are off: Σ (a − b)² / Σ a² over all places and classes, a and b less
+/// their mean over the classes of their place (which a softmax doesn't see). Each sample counts about
+/// as much as any other, so that few of them say it; of a mean KL a few uncertain samples make most.
+///
+/// Shapes:   as for QualityMeter; probabilities are floored at 1e-12.
+/// NaN:      where there are no scores (integers, one class), shapes differ, or something isn't finite.
+[[nodiscard]] double score_noise(const graph::Tensor& baseline, const graph::Tensor& candidate, OutputKind kind);
+
 /// Gathers the quality metrics of a candidate's first output, shard by shard.
 ///
 /// Classes lie on the output's last dimension that isn't 1; on axis 1 where the output has four

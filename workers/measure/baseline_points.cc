@@ -2,10 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
-#include <optional>
 #include <utility>
-
-#include "workers/measure/batch_runner.h"
 
 namespace kerf::measure {
 
@@ -15,6 +12,7 @@ using graph::Tensor;
 namespace {
 
 constexpr std::size_t kMostBytes = 256U << 20U;
+constexpr std::int64_t kMostTailBytes = 64LL << 20U;
 
 /// Every n-th of the points whose activations are plain numbers of samples, so that all fit.
 std::vector<CutPoint> affordable(const Graph& graph, std::int64_t samples) {
@@ -42,15 +40,36 @@ std::vector<CutPoint> affordable(const Graph& graph, std::int64_t samples) {
   return kept;
 }
 
+std::vector<std::int64_t> all_of(const Tensor& rows) {
+  std::vector<std::int64_t> out(static_cast<std::size_t>(rows.dim(0)));
+  std::iota(out.begin(), out.end(), 0);
+  return out;
+}
+
 }  // namespace
+
+Result<Compiled> BaselinePoints::compiled(const Graph& graph, const std::vector<Tensor>& inputs) const {
+  return Compiled::make(graph, inputs, {.batch = batch_, .threads = threads_});
+}
 
 Result<Tensor> BaselinePoints::rows_of(const Graph& graph, const std::vector<Tensor>& inputs,
                                        const Between& between) const {
-  KERF_ASSIGN(Compiled compiled,
-              Compiled::make(graph, inputs, {.batch = batch_, .threads = threads_}));
-  std::vector<std::int64_t> all(static_cast<std::size_t>(inputs.front().dim(0)));
-  std::iota(all.begin(), all.end(), 0);
-  return run_samples(compiled, inputs, all, between);
+  KERF_ASSIGN(Compiled made, compiled(graph, inputs));
+  return run_samples(made, inputs, all_of(inputs.front()), between);
+}
+
+Result<Tensor> BaselinePoints::tail_rows(std::size_t point, const Tensor& rows, const Between& between) {
+  auto tail = tails_.find(point);
+  if (tail == tails_.end()) {
+    if (tail_bytes_ > kMostTailBytes) {
+      tails_.clear();
+      tail_bytes_ = 0;
+    }
+    KERF_ASSIGN(Compiled made, compiled(tail_of(*graph_, kept_[point].value), {rows}));
+    tail_bytes_ += made.executor().activation_peak_bytes();
+    tail = tails_.emplace(point, std::move(made)).first;
+  }
+  return run_samples(tail->second, {rows}, all_of(rows), between);
 }
 
 Result<BaselinePoints> BaselinePoints::make(const Graph& graph, std::vector<Tensor> samples,
@@ -58,9 +77,7 @@ Result<BaselinePoints> BaselinePoints::make(const Graph& graph, std::vector<Tens
   if (samples.empty() || samples.front().rank() == 0 || samples.front().dim(0) < 1) {
     return invalid_argument("looks: no samples; expected at least one");
   }
-  BaselinePoints out;
-  out.samples_ = std::move(samples);
-  out.threads_ = threads;
+  BaselinePoints out(graph, std::move(samples), threads);
   const std::int64_t count = out.samples_.front().dim(0);
   {
     KERF_ASSIGN(const Compiled one,
@@ -69,43 +86,39 @@ Result<BaselinePoints> BaselinePoints::make(const Graph& graph, std::vector<Tens
     if (!one.fits_batch()) {
       // It mixes samples: whole batches of its own, and nothing to cut.
       KERF_ASSIGN(out.output_, out.rows_of(graph, out.samples_, between));
+      out.detours_ = std::make_unique<Detours>(graph, std::vector<std::string>());
       return out;
     }
   }
   // From point to point, each node once.
-  std::string from;
+  std::vector<std::string> values;
   for (const CutPoint& point : affordable(graph, count)) {
-    Graph part = head_of(graph, point.value);
-    if (!from.empty()) part = tail_of(part, from);
-    auto rows = out.rows_of(part, from.empty() ? out.samples_ : std::vector<Tensor>{out.kept_.back().rows},
+    const Graph part = part_of(graph, values.empty() ? "" : values.back(), point.value);
+    auto rows = out.rows_of(part, values.empty() ? out.samples_ : std::vector<Tensor>{out.kept_.back().rows},
                             between);
     if (!rows.has_value()) return rows.error();
-    from = point.value;
-    out.kept_.push_back({point.fingerprint, std::move(*rows)});
+    values.push_back(point.value);
+    out.kept_.push_back({point.value, std::move(*rows)});
   }
-  if (from.empty()) {
+  out.detours_ = std::make_unique<Detours>(graph, values);
+  if (values.empty()) {
     KERF_ASSIGN(out.output_, out.rows_of(graph, out.samples_, between));
   } else {
-    KERF_ASSIGN(out.output_, out.rows_of(tail_of(graph, from), {out.kept_.back().rows}, between));
+    KERF_ASSIGN(out.output_, out.tail_rows(values.size() - 1, out.kept_.back().rows, between));
   }
   return out;
 }
 
-Result<Tensor> BaselinePoints::run(const Graph& graph, const Between& between) const {
-  const Kept* start = nullptr;
-  std::string value;
-  if (!kept_.empty()) {
-    for (const CutPoint& point : cut_points(graph)) {
-      const auto known = std::find_if(kept_.begin(), kept_.end(), [&](const Kept& kept) {
-        return kept.fingerprint == point.fingerprint;
-      });
-      if (known == kept_.end()) continue;
-      start = &*known;
-      value = point.value;
-    }
-  }
-  if (start == nullptr) return rows_of(graph, samples_, between);
-  return rows_of(tail_of(graph, value), {start->rows}, between);
+Result<Tensor> BaselinePoints::run(const Graph& graph, const Between& between) {
+  const Detour detour = detours_->of(graph);
+  const auto returns = static_cast<std::size_t>(detour.returns);
+  const Kept* from = detour.leaves < 0 ? nullptr : &kept_[static_cast<std::size_t>(detour.leaves)];
+  const Kept* to = returns < kept_.size() ? &kept_[returns] : nullptr;
+  if (from != nullptr && from == to) return tail_rows(returns, from->rows, between);
+  const Graph part = part_of(graph, from == nullptr ? "" : from->value, to == nullptr ? "" : to->value);
+  KERF_ASSIGN(Tensor rows, rows_of(part, from == nullptr ? samples_ : std::vector<Tensor>{from->rows}, between));
+  if (to == nullptr) return rows;
+  return tail_rows(returns, rows, between);
 }
 
 }  // namespace kerf::measure

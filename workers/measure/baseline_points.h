@@ -2,24 +2,31 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <vector>
 
 #include "core/result.h"
 #include "workers/graph/graph.h"
+#include "workers/measure/batch_runner.h"
+#include "workers/measure/detour.h"
 #include "workers/measure/prefix.h"
 
 namespace kerf::measure {
 
 /// The f32 model's outputs on some samples and its activations at points where graphs can be cut, so
-/// that a plan which changes one layer starts right before it.
+/// that of a plan which changes one layer only that is compiled: it starts right before it and goes on
+/// in the f32 model's own executors.
 ///
-/// Memory:   the activations take up to 256 MiB; of more points every second, third, … is kept.
+/// Memory:   the activations take up to 256 MiB; of more points every second, third, … is kept. The
+///           executors of what follows a point are kept up to 64 MiB of activations.
+/// Threads:  one caller at a time.
 class BaselinePoints {
  public:
   /// Called between batches; its error ends what runs.
   using Between = std::function<Result<void>()>;
 
-  /// Runs `graph` (f32, shapes inferred) once.
+  /// Runs `graph` (f32, shapes inferred) once; it has to outlive this.
   [[nodiscard]] static Result<BaselinePoints> make(const graph::Graph& graph,
                                                    std::vector<graph::Tensor> samples, int threads,
                                                    const Between& between);
@@ -27,25 +34,37 @@ class BaselinePoints {
   /// The first output of the f32 model.
   [[nodiscard]] const graph::Tensor& output() const { return output_; }
 
-  /// The first output of another graph of the same inputs on the same samples, from the last point
-  /// on that it computes as the f32 model does.
-  [[nodiscard]] Result<graph::Tensor> run(const graph::Graph& graph, const Between& between) const;
+  /// The first output of another graph of the same inputs on the same samples. What it computes as the
+  /// f32 model does isn't computed again before its change, and runs in f32's executors behind it.
+  [[nodiscard]] Result<graph::Tensor> run(const graph::Graph& graph, const Between& between);
 
   [[nodiscard]] std::size_t points() const { return kept_.size(); }
 
  private:
   struct Kept {
-    graph::Digest fingerprint;
+    std::string value;
     graph::Tensor rows;
   };
+  BaselinePoints(const graph::Graph& graph, std::vector<graph::Tensor> samples, int threads)
+      : graph_(&graph), samples_(std::move(samples)), threads_(threads) {}
+
+  [[nodiscard]] Result<Compiled> compiled(const graph::Graph& graph,
+                                          const std::vector<graph::Tensor>& inputs) const;
   [[nodiscard]] Result<graph::Tensor> rows_of(const graph::Graph& graph,
                                               const std::vector<graph::Tensor>& inputs,
                                               const Between& between) const;
+  /// What the f32 model makes of rows of a point.
+  [[nodiscard]] Result<graph::Tensor> tail_rows(std::size_t point, const graph::Tensor& rows,
+                                                const Between& between);
 
+  const graph::Graph* graph_;
   std::vector<graph::Tensor> samples_;
   int threads_ = 1;
   std::int64_t batch_ = 1;
   std::vector<Kept> kept_;  ///< In the order of the graph's nodes.
+  std::unique_ptr<Detours> detours_;
+  std::map<std::size_t, Compiled> tails_;  ///< By point.
+  std::int64_t tail_bytes_ = 0;
   graph::Tensor output_;
 };
 

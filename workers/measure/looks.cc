@@ -3,18 +3,19 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
 #include "core/plan.h"
 #include "workers/compress/compress.h"
+#include "workers/compress/layer.h"
+#include "workers/compress/plan_resolution.h"
 #include "workers/measure/accuracy.h"
 #include "workers/measure/baseline_points.h"
 #include "workers/measure/batch_runner.h"
-#include "workers/measure/intervals.h"
-#include "workers/measure/latency.h"
+#include "workers/measure/step_times.h"
 
 namespace kerf::measure {
 
@@ -23,22 +24,6 @@ using std::chrono::duration;
 using std::chrono::steady_clock;
 
 namespace {
-
-constexpr double kRoundSeconds = 0.1;   // of one turn with the machine alone
-constexpr double kSecondsEach = 0.025;  // of profiled runs of one plan
-constexpr int kFewestRuns = 8;
-constexpr std::size_t kFewestLooks = 8; // whatever the time
-constexpr int kMostRuns = 400;
-constexpr double kQuantile = 0.25;      // what disturbs a run only makes it longer
-
-/// A plan's executor and the times of its steps so far.
-struct Timed {
-  std::size_t index = 0;  ///< In the request.
-  Compiled compiled;
-  CostLook look;
-  std::vector<std::vector<double>> times;  ///< By step.
-  double spent_us = 0;
-};
 
 /// The model's layer that a step belongs to; a factorized one runs as "name.1", "name.2".
 std::string layer_of(const compress::PreparedModel& model, const engine::StepInfo& step) {
@@ -54,6 +39,20 @@ std::string layer_of(const compress::PreparedModel& model, const engine::StepInf
 }
 
 class Looker {
+  /// Keeps the longest of several stretches of work.
+  class Stretch {
+   public:
+    Stretch(const Looker& looker, double& longest) : looker_(looker), longest_(longest), start_(looker.spent()) {}
+    ~Stretch() { longest_ = std::max(longest_, looker_.spent() - start_); }
+    Stretch(const Stretch&) = delete;
+    Stretch& operator=(const Stretch&) = delete;
+
+   private:
+    const Looker& looker_;
+    double& longest_;
+    double start_;
+  };
+
  public:
   Looker(const compress::PreparedModel& model, compress::Calibration* calibration,
          const std::vector<Tensor>& samples, const LookRequest& request,
@@ -71,6 +70,7 @@ class Looker {
   Result<LookResult> run() {
     out_.damage.resize(request_.damage.size());
     out_.cost.resize(request_.cost.size());
+    KERF_TRY(see_activations());
     // What is timed needs the least of the time and says the most.
     if (!request_.cost.empty()) KERF_TRY(costs());
     if (!request_.damage.empty()) KERF_TRY(damages());
@@ -96,11 +96,12 @@ class Looker {
 
   [[nodiscard]] double spent() const {
     return duration<double>(steady_clock::now() - start_).count() -
-           (turn_.waited_ms() + waited_ms_) / 1000;
+           (turn_.waited_ms() + waited_ms_) / 1000 - out_.statistics_seconds;
   }
 
-  [[nodiscard]] bool out_of_time() const {
-    return request_.seconds > 0 && done_ >= kFewestLooks && spent() >= request_.seconds;
+  /// Whether a look would end in time that takes as long as the longest so far.
+  [[nodiscard]] bool in_time(double longest) const {
+    return request_.seconds <= 0 || spent() + longest + times_.seconds_left() < request_.seconds;
   }
 
   Result<void> between() {
@@ -135,16 +136,47 @@ class Looker {
     return std::optional(std::move(*made));
   }
 
+  /// What all plans that round activations need, in one run of the f32 model.
+  Result<void> see_activations() {
+    if (calibration_ == nullptr) return {};
+    std::set<std::string> values;
+    const auto add = [&](const std::vector<Json>& plans) {
+      for (const Json& document : plans) {
+        const auto plan = CompressionPlan::parse(document);
+        const auto resolved = plan.has_value() ? compress::resolve_plan(model_, *plan) : plan.error();
+        if (!resolved.has_value() || !resolved->needs_ranges() || !resolved->variant().empty()) continue;
+        for (const auto& [name, layer] : resolved->layers) {
+          const graph::Node* node = compress::find_node(model_.graph, name);
+          const bool wanted = layer.runs_as_integers() && layer.activation_range != "dynamic";
+          if (wanted && node != nullptr) values.insert(node->inputs[0]);
+        }
+      }
+    };
+    add(request_.damage);
+    add(request_.cost);
+    if (values.empty()) return {};
+    report("look");
+    KERF_TRY(between());
+    const auto start = steady_clock::now();
+    // What can't be seen is the error of the looks that need it.
+    (void)calibration_->statistics(model_.graph, "", {values.begin(), values.end()}, false);
+    out_.statistics_seconds = duration<double>(steady_clock::now() - start).count();
+    return {};
+  }
+
   // Damage.
 
   Result<void> damages() {
+    if (!in_time(0)) return {};
     report("look");
     KERF_TRY(between());
     const auto go_on = [this] { return between(); };
-    KERF_ASSIGN(const BaselinePoints baseline,
+    KERF_ASSIGN(BaselinePoints baseline,
                 BaselinePoints::make(model_.graph, samples_, settings_.threads, go_on));
+    double longest = 0;
     for (std::size_t i = 0; i < request_.damage.size(); ++i, ++done_) {
-      if (out_of_time()) return {};
+      if (!in_time(longest)) return {};
+      const Stretch stretch(*this, longest);
       report("look");
       KERF_TRY(between());
       LookResult::One<DamageLook>& one = out_.damage[i];
@@ -185,6 +217,7 @@ class Looker {
       return found == measured.metrics.end() ? DamageLook::kUnknown : found->second;
     };
     look.kl = metric("kl");
+    look.scores = score_noise(reference, rows, output_kind(model_.graph));
     look.noise = std::pow(10.0, -metric("sqnr_db") / 10);
     look.flips = 1 - metric("agreement");
     return look;
@@ -203,9 +236,11 @@ class Looker {
       cut = tried.executor().cut();
       cut->teams.clear();  // of other steps
     }
-    std::vector<Timed> all;
+    double longest = 0;
+    std::vector<std::optional<std::size_t>> timed(request_.cost.size());
     for (std::size_t i = 0; i < request_.cost.size(); ++i, ++done_) {
-      if (out_of_time()) break;
+      if (!in_time(longest)) break;
+      const Stretch stretch(*this, longest);
       report("look");
       KERF_TRY(between());
       LookResult::One<CostLook>& one = out_.cost[i];
@@ -222,84 +257,42 @@ class Looker {
         first[n] = static_cast<std::int64_t>(n) % samples_.front().dim(0);
       }
       KERF_TRY(compiled->load(samples_, first));
-      Timed timed{i, std::move(*compiled), {}, {}, 0};
-      timed.look.storage_bytes = made->storage_bytes;
-      timed.look.macs = made->macs;
-      timed.look.weight_bytes = timed.compiled.executor().weight_bytes();
-      timed.times.resize(timed.compiled.executor().steps().size());
-      all.push_back(std::move(timed));
+      timed[i] = times_.add(std::move(*compiled));
+      CostLook look;
+      look.storage_bytes = made->storage_bytes;
+      look.macs = made->macs;
+      look.weight_bytes = times_.executor(*timed[i]).weight_bytes();
+      one.look = std::move(look);
     }
     turn_.release();
-    if (request_.timed) KERF_TRY(time_rounds(all));
-    for (Timed& timed : all) {
-      sum_up(timed);
-      out_.cost[timed.index].look = std::move(timed.look);
+    if (request_.timed) {
+      const StepTimes::Lock lock{lock_, wait_, [this](const char* phase) { report(phase); },
+                                 [this](double ms) { waited_ms_ += ms; }};
+      KERF_TRY(times_.time(settings_.threads, settings_.cancelled, lock));
     }
+    for (std::size_t i = 0; i < timed.size(); ++i) {
+      if (timed[i]) sum_up(*timed[i], *out_.cost[i].look);
+    }
+    times_ = StepTimes();
     return {};
   }
 
-  Result<void> time_rounds(std::vector<Timed>& all) {
-    const auto wants_more = [](const Timed& timed) {
-      const std::size_t runs = timed.times.empty() ? kMostRuns : timed.times.front().size();
-      if (runs >= static_cast<std::size_t>(kMostRuns)) return false;
-      return runs < static_cast<std::size_t>(kFewestRuns) || timed.spent_us < kSecondsEach * 1e6;
-    };
-    bool more = !all.empty();
-    while (more) {
-      HostLock::Turn turn;
-      if (lock_ != nullptr) {
-        report("wait_lock");
-        KERF_ASSIGN(turn, lock_->exclusive(wait_));
-        waited_ms_ += turn.waited_ms();
-      }
-      report("look_latency");
-      const PinnedThread pin(settings_.threads);
-      more = false;
-      for (Timed& timed : all) {
-        if (settings_.cancelled && settings_.cancelled()) {
-          return Error{ErrorCode::kCancelled, "looks: cancelled"};
-        }
-        if (!wants_more(timed)) continue;
-        time_some(timed, kRoundSeconds / static_cast<double>(all.size()));
-        more = more || wants_more(timed);
-      }
-    }
-    return {};
-  }
-
-  // Runs of one plan after one that brings its data into the caches.
-  static void time_some(Timed& timed, double seconds) {
-    constexpr int kFewestInARow = 2;
-    timed.compiled.run();
-    double spent_us = 0;
-    for (int i = 0; i < kFewestInARow || spent_us < seconds * 1e6; ++i) {
-      const std::vector<double> us = timed.compiled.run_profiled();
-      for (std::size_t step = 0; step < timed.times.size(); ++step) {
-        timed.times[step].push_back(us[step]);
-        spent_us += us[step];
-      }
-    }
-    timed.spent_us += spent_us;
-  }
-
-  void sum_up(Timed& timed) const {
-    const auto& steps = timed.compiled.executor().steps();
+  void sum_up(std::size_t index, CostLook& look) const {
+    const auto& steps = times_.executor(index).steps();
+    const std::vector<double> us = times_.us(index);
     double before = 0;
     for (std::size_t step = 0; step < steps.size(); ++step) {
-      std::vector<double>& times = timed.times[step];
-      std::sort(times.begin(), times.end());
-      const double us = times.empty() ? 0 : quantile(times, kQuantile);
       const std::string layer = layer_of(model_, steps[step]);
       if (layer.empty()) {
-        before += us;
+        before += us[step];
         continue;
       }
-      CostLook::Layer& entry = timed.look.layers[layer];
-      entry.us += us;
+      CostLook::Layer& entry = look.layers[layer];
+      entry.us += us[step];
       entry.before_us += std::exchange(before, 0);
       entry.weight_bytes += steps[step].weight_bytes;
     }
-    timed.look.rest_us = before;
+    look.rest_us = before;
   }
 
   const compress::PreparedModel& model_;
@@ -312,6 +305,7 @@ class Looker {
   WaitLimits wait_;
   SharedTurn turn_;
   double waited_ms_ = 0;  // for the machine alone
+  StepTimes times_;
   std::size_t done_ = 0;
   steady_clock::time_point start_ = steady_clock::now();
   LookResult out_;

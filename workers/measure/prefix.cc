@@ -12,6 +12,7 @@ namespace kerf::measure {
 using graph::DType;
 using graph::Graph;
 using graph::Node;
+using graph::Tensor;
 
 namespace {
 
@@ -72,18 +73,35 @@ std::vector<CutPoint> cut_points(const Graph& graph) {
   return out;
 }
 
-Graph head_of(const Graph& graph, const std::string& value) {
-  Graph out = graph;
-  out.outputs = {*graph.value(value)};
-  out.cut_to_outputs();
-  return out;
-}
+Graph head_of(const Graph& graph, const std::string& value) { return part_of(graph, "", value); }
 
-Graph tail_of(const Graph& graph, const std::string& value) {
-  Graph out = graph;
-  out.inputs = {*graph.value(value)};
-  std::erase_if(out.nodes, [&](const Node& node) { return std::find(node.outputs.begin(), node.outputs.end(), value) != node.outputs.end(); });
-  out.cut_to_outputs();
+Graph tail_of(const Graph& graph, const std::string& value) { return part_of(graph, value, ""); }
+
+Graph part_of(const Graph& graph, const std::string& from, const std::string& to) {
+  Graph out;
+  out.name = graph.name;
+  out.opset = graph.opset;
+  out.metadata = graph.metadata;
+  out.disabled_passes = graph.disabled_passes;
+  out.inputs = from.empty() ? graph.inputs : std::vector<graph::ValueInfo>{*graph.value(from)};
+  out.outputs = to.empty() ? graph.outputs : std::vector<graph::ValueInfo>{*graph.value(to)};
+  std::set<std::string> needed;
+  for (const auto& output : out.outputs) needed.insert(output.name);
+  for (auto node = graph.nodes.rbegin(); node != graph.nodes.rend(); ++node) {
+    const bool wanted = std::any_of(node->outputs.begin(), node->outputs.end(), [&](const std::string& output) {
+      return needed.contains(output) && output != from;
+    });
+    if (!wanted) continue;
+    needed.insert(node->inputs.begin(), node->inputs.end());
+    for (const std::string& output : node->outputs) {
+      if (const auto known = graph.values.find(output); known != graph.values.end()) out.values.insert(*known);
+    }
+    out.nodes.push_back(*node);
+  }
+  std::reverse(out.nodes.begin(), out.nodes.end());
+  for (const std::string& value : needed) {
+    if (const Tensor* constant = graph.constant(value)) out.initializers[value] = *constant;
+  }
   return out;
 }
 

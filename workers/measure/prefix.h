@@ -28,4 +28,7 @@ struct CutPoint {
 /// What computes the outputs from the value, which is its only input.
 [[nodiscard]] graph::Graph tail_of(const graph::Graph& graph, const std::string& value);
 
+/// What computes `to` from `from`, its only input. Empty names: the graph's own outputs, and inputs.
+[[nodiscard]] graph::Graph part_of(const graph::Graph& graph, const std::string& from, const std::string& to);
+
 }  // namespace kerf::measure

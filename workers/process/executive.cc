@@ -81,7 +81,7 @@ struct Executive::Impl {
 
   Result<void> load_model(const Work& work, const Json& paths) {
     const Json id = work.payload.value("model", Json());
-    if (loaded && loaded->model == id) return {};
+    if (loaded && id == Json(loaded->model)) return {};
     loaded.reset();
     tell("read", 0);
     KERF_ASSIGN(const std::string path, path_of(id, paths));

@@ -18,23 +18,12 @@
 #include <cstring>
 #include <memory>
 
+#include "core/sanitized.h"
+
 namespace kerf::process {
 namespace {
 
 constexpr std::uint64_t kMostAddressSpace = 16ULL << 30U;
-
-// Sanitizers reserve terabytes of addresses for their shadow.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-#else
-constexpr bool kSanitized = false;
-#endif
 
 // What a program of ours reads besides its own files: the loader and its libraries (also those that
 // are opened late), the processors' description, and the names of locales and zones.

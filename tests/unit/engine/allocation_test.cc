@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 
+#include "core/sanitized.h"
 #include "tests/unit/engine/support.h"
 
 namespace {
@@ -36,8 +37,9 @@ void* allocate(std::size_t size, const void* caller) {
 
 }  // namespace
 
-// AddressSanitizer has its own, which know of aligned and sized forms: there nothing is counted.
-#ifndef __SANITIZE_ADDRESS__
+// The sanitizers have operators of their own, which know of aligned and sized forms: there nothing is
+// counted.
+#if !KERF_SANITIZED
 // GCC sees free() inlined beside new and not that both are replaced here.
 #pragma GCC diagnostic ignored "-Wmismatched-new-delete"
 void* operator new(std::size_t size) { return allocate(size, __builtin_return_address(0)); }
@@ -74,9 +76,7 @@ void expect_no_allocation(const Builder& b, const Tensor& input) {
 }
 
 TEST(Run, AllocatesNothing) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer's allocator can't be counted";
-#endif
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's allocator can't be counted";
   dl_iterate_phdr(find_library, nullptr);
   ASSERT_NE(library_begin, 0U);
   Random random;
@@ -94,9 +94,7 @@ TEST(Run, AllocatesNothing) {
 }
 
 TEST(Run, OfLightOperatorsAllocatesNothing) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer's allocator can't be counted";
-#endif
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's allocator can't be counted";
   dl_iterate_phdr(find_library, nullptr);
   Random random;
   Builder b;
@@ -123,9 +121,7 @@ TEST(Run, OfLightOperatorsAllocatesNothing) {
 }
 
 TEST(Run, OfProductsOfTwoValuesAllocatesNothing) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer's allocator can't be counted";
-#endif
+  if (kSanitized) GTEST_SKIP() << "a sanitizer's allocator can't be counted";
   dl_iterate_phdr(find_library, nullptr);
   Random random;
   Builder b;

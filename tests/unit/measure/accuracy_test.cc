@@ -217,6 +217,36 @@ TEST(Quality, ShapesThatDoNotFitAreErrors) {
               HasSubstr("expected 1 floats a sample"));
 }
 
+TEST(ScoreNoise, IsWhatASoftmaxSees) {
+  const Tensor base = Tensor::f32({2, 3}, {1, 2, 6, 0, 3, 3});
+  // Of the first sample all scores go up alike, of the second one goes up by 3: 3² − 3²/3 of 14 and 6.
+  const Tensor off = Tensor::f32({2, 3}, {5, 6, 10, 3, 3, 3});
+  EXPECT_NEAR(score_noise(base, off, OutputKind::kScores), 6.0 / (14 + 6), 1e-12);
+  EXPECT_EQ(score_noise(base, base, OutputKind::kScores), 0);
+  // Probabilities of these scores say the same.
+  const auto softmax = [](const Tensor& scores) {
+    Tensor out = scores;
+    const auto values = out.mutable_as<float>();
+    for (std::size_t row = 0; row < values.size(); row += 3) {
+      double sum = 0;
+      for (std::size_t c = 0; c < 3; ++c) sum += std::exp(double{values[row + c]});
+      for (std::size_t c = 0; c < 3; ++c) values[row + c] = static_cast<float>(std::exp(double{values[row + c]}) / sum);
+    }
+    return out;
+  };
+  EXPECT_NEAR(score_noise(softmax(base), softmax(off), OutputKind::kProbabilities), 6.0 / (14 + 6), 1e-5);
+}
+
+TEST(ScoreNoise, IsUnknownWhereThereAreNoScores) {
+  const Tensor one = Tensor::f32({3, 1}, {1, 2, 3});
+  EXPECT_TRUE(std::isnan(score_noise(one, one, OutputKind::kScores)));
+  const Tensor classes = Tensor::s64({3}, {4, 5, 6});
+  EXPECT_TRUE(std::isnan(score_noise(classes, classes, OutputKind::kClasses)));
+  const Tensor two = Tensor::f32({1, 2}, {1, 2});
+  EXPECT_TRUE(std::isnan(score_noise(two, Tensor::f32({1, 2}, {1, std::nanf("")}), OutputKind::kScores)));
+  EXPECT_TRUE(std::isnan(score_noise(two, Tensor::f32({1, 3}, {1, 2, 3}), OutputKind::kScores)));
+}
+
 TEST(Quality, TheGraphSaysWhatItsOutputHolds) {
   graph::Graph graph;
   graph.inputs = {{"x", DType::kF32, {-1, 2}}};

@@ -85,7 +85,11 @@ class LooksTest : public testing::Test {
 TEST_F(LooksTest, DamageIsThatOfTheWholePlanWhereverItsRunBegins) {
   LookRequest request;
   request.damage = {alone("c1", eight()), alone("c4", eight()), alone("c4", {{"weight_bits", 2}, {"activation_bits", 8}}),
-                    alone("c3", {{"prune", {{"structure", "channel"}, {"ratio", 0.5}}}}), alone("fc", eight())};
+                    alone("c3", {{"prune", {{"structure", "channel"}, {"ratio", 0.5}}}}), alone("fc", eight()),
+                    alone("c2", {{"weight_bits", 16}}), alone("c4", {{"weight_bits", 16}}), alone("c2", {{"weight_bits", 4}}),
+                    alone("c3", {{"weight_bits", 8}, {"activation_bits", 8}, {"activation_range", "dynamic"}}),
+                    {{"layers", {{"c2", eight()}, {"c3", eight()}}}}, {{"layers", {{"*", eight()}}}},
+                    alone("c1", {{"rank", 0.5}}), Json::object()};
   const auto seen = looks(request);
   ASSERT_TRUE(seen.has_value()) << seen.error().message;
   ASSERT_EQ(seen->damage.size(), request.damage.size());
@@ -102,9 +106,19 @@ TEST_F(LooksTest, DamageIsThatOfTheWholePlanWhereverItsRunBegins) {
     ASSERT_TRUE(meter.add(whole(made->graph), &reference, unlabelled).has_value());
     Measurement expected;
     meter.report(expected);
+    // Of the log-scores: floats that are summed in another order are off by at most 5 sums of 144 and of
+    // 27 terms times 2^-24 of their size, tau in all, and with D = d² the square of a sum off by tau is off by
+    // 2·d·tau + tau². One rounding in 10,000 may go the other way: a step's square beside a twelfth
+    // of it as the noise of all, √0.0012 of d.
+    const double tau = 5 * 144 * 0x1p-24;
+    const double expected_scores = score_noise(reference, whole(made->graph), output_kind(model_->graph));
+    EXPECT_NEAR(look.scores, expected_scores,
+                2 * std::sqrt(expected_scores) * tau + tau * tau + 2 * std::sqrt(0.0012) * expected_scores);
     // Sums in another order, and an integer that may round the other way.
     EXPECT_NEAR(look.kl, expected.metrics["kl"], 1e-6 + 0.02 * expected.metrics["kl"]);
-    EXPECT_NEAR(10 * std::log10(look.noise), -expected.metrics["sqnr_db"], 0.2);
+    if (expected.metrics["sqnr_db"] < 100) {
+      EXPECT_NEAR(10 * std::log10(look.noise), -expected.metrics["sqnr_db"], 0.3);
+    }
     EXPECT_NEAR(look.flips, 1 - expected.metrics["agreement"], 1.01 / kSamples);
     EXPECT_EQ(look.storage_bytes, made->storage_bytes);
     EXPECT_EQ(look.macs, made->macs);
@@ -113,7 +127,7 @@ TEST_F(LooksTest, DamageIsThatOfTheWholePlanWhereverItsRunBegins) {
 }
 
 TEST_F(LooksTest, APlanStartsFromTheLastPointThatItComputesAlike) {
-  const auto points = BaselinePoints::make(model_->graph, inputs_, 1, [] { return Result<void>(); });
+  auto points = BaselinePoints::make(model_->graph, inputs_, 1, [] { return Result<void>(); });
   ASSERT_TRUE(points.has_value());
   EXPECT_GE(points->points(), 4U);
   int batches = 0;
@@ -156,6 +170,32 @@ TEST_F(LooksTest, CostsSayWhatEachLayerTakesAndHolds) {
   EXPECT_GT(seen->seconds, 0);
 }
 
+TEST_F(LooksTest, PlansThatRunTheSameKernelsCostTheSame) {
+  LookRequest request;
+  request.cost = {Json::object(), {{"layers", {{"*", {{"weight_bits", 4}}}}}}, {{"layers", {{"*", eight()}}}},
+                  {{"layers", {{"*", {{"weight_bits", 4}, {"activation_bits", 8}}}}}}};
+  const auto seen = looks(request);
+  ASSERT_TRUE(seen.has_value()) << seen.error().message;
+  const auto us = [&](std::size_t i) { return seen->cost[i].look->layers.at("c2").us; };
+  EXPECT_EQ(us(0), us(1)) << "4-bit weights run in f32";
+  EXPECT_EQ(us(2), us(3));
+  EXPECT_NE(us(0), us(2));
+  EXPECT_LT(seen->cost[1].look->storage_bytes, seen->cost[0].look->storage_bytes);
+}
+
+TEST_F(LooksTest, ActivationsOfTheCalibrationSetAreSeenOnceAndApart) {
+  LookRequest request;
+  for (const char* layer : {"c1", "c2", "c3", "c4"}) request.damage.push_back(alone(layer, eight()));
+  const auto seen = looks(request);
+  ASSERT_TRUE(seen.has_value());
+  EXPECT_GT(seen->statistics_seconds, 0);
+  EXPECT_GT(seen->seconds, 0);
+  request.damage = {alone("c1", {{"weight_bits", 16}})};
+  const auto weights_only = looks(request);
+  ASSERT_TRUE(weights_only.has_value());
+  EXPECT_EQ(weights_only->statistics_seconds, 0);
+}
+
 TEST_F(LooksTest, AFactorizedLayerIsOneLayer) {
   LookRequest request;
   request.cost = {alone("c2", {{"rank", 0.5}})};
@@ -182,13 +222,17 @@ TEST_F(LooksTest, AnImpossiblePlanIsTheLooksErrorAndTheOthersAreTaken) {
 TEST_F(LooksTest, WhatThereIsNoTimeForIsLeftOut) {
   LookRequest request;
   request.damage.assign(40, alone("c2", eight()));
+  request.cost = {Json::object(), {{"layers", {{"*", eight()}}}}};
   request.seconds = 1e-9;
   const auto seen = looks(request);
   ASSERT_TRUE(seen.has_value());
   ASSERT_EQ(seen->damage.size(), 40U);
-  EXPECT_TRUE(seen->damage[7].look.has_value()) << "the first eight are always taken";
-  EXPECT_FALSE(seen->damage[8].look.has_value());
-  EXPECT_TRUE(seen->damage[8].error.empty());
+  ASSERT_EQ(seen->cost.size(), 2U);
+  for (const auto& one : seen->damage) {
+    EXPECT_FALSE(one.look.has_value());
+    EXPECT_TRUE(one.error.empty());
+  }
+  EXPECT_FALSE(seen->cost[1].look.has_value());
 }
 
 TEST_F(LooksTest, UntimedCostsAreBytesAlone) {

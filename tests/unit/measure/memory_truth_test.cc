@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "core/sanitized.h"
 #include "workers/engine/executor.h"
 #include "workers/measure/batch_runner.h"
 #include "workers/measure/memory.h"
@@ -47,16 +48,6 @@ Graph heavy_activations() {
   return graph;
 }
 
-bool counts_more_than_ours() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return true;  // a sanitizer's shadow memory is resident too
-#elif defined(__has_feature)
-  return __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-  return false;
-#endif
-}
-
 struct Counted {
   double system = 0;  ///< Peak over floor, bytes.
   double weights = 0;
@@ -88,7 +79,7 @@ Counted count(const Graph& graph, const graph::Shape& input) {
 }
 
 TEST(MemoryTruth, WeightsAreWhatTheSystemCounts) {
-  if (counts_more_than_ours()) GTEST_SKIP() << "memory of a sanitizer is counted too";
+  if (kSanitized) GTEST_SKIP() << "memory of a sanitizer is counted too";
   const Counted counted = count(heavy_weights(), {1, 6000});
   EXPECT_GT(counted.weights, 64e6);
   EXPECT_NEAR(counted.system, counted.weights + counted.arena, kTolerance * counted.system)
@@ -96,7 +87,7 @@ TEST(MemoryTruth, WeightsAreWhatTheSystemCounts) {
 }
 
 TEST(MemoryTruth, TheArenasPeakIsWhatTheSystemCounts) {
-  if (counts_more_than_ours()) GTEST_SKIP() << "memory of a sanitizer is counted too";
+  if (kSanitized) GTEST_SKIP() << "memory of a sanitizer is counted too";
   const Counted counted = count(heavy_activations(), {1, 1, 1024, 512});
   EXPECT_GT(counted.arena, 32e6);
   EXPECT_NEAR(counted.system, counted.weights + counted.arena, kTolerance * counted.system)

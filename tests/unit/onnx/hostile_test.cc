@@ -8,6 +8,7 @@
 #include <limits>
 #include <random>
 
+#include "core/sanitized.h"
 #include "tests/unit/onnx/model_builder.h"
 
 namespace kerf {
@@ -476,9 +477,7 @@ void expect_refused_cheaply(const std::string& bytes, const std::string& expecte
   const auto graph = onnx::read_model(path);
   ASSERT_FALSE(graph.has_value());
   EXPECT_THAT(graph.error().message, HasSubstr(expected));
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  EXPECT_LE(peak_mib() - before, 256);
-#endif
+  if (!kSanitized) EXPECT_LE(peak_mib() - before, 256);
 }
 
 TEST(HostileFile, TenMillionNodesAreRefused) {
@@ -528,9 +527,7 @@ TEST(HostileFile, ManyNodesOfShapeArithmeticStayCheap) {
   const long before = peak_mib();
   const auto graph = builder.output("v20000", 7).read();
   ASSERT_TRUE(graph.has_value()) << graph.error().message;
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-  EXPECT_LE(peak_mib() - before, 400);
-#endif
+  if (!kSanitized) EXPECT_LE(peak_mib() - before, 400);
 }
 
 TEST(HostileFile, AFileAboveTheLimitIsRefused) {

@@ -81,6 +81,10 @@ class ProfileTest : public testing::Test {
       outcome.error = invalid_argument("nothing can be seen");
     } else if (done.key.kind == WorkKind::kProfile) {
       outcome.result = simulation::looked(done.payload.at("looks"));
+      for (Json& look : outcome.result["damage"]) {
+        if (leave_out_ > 0) look = nullptr;
+        leave_out_ -= leave_out_ > 0 ? 1 : 0;
+      }
     } else {
       outcome.result = simulation::measured(done.payload.at("plan"), done.token, cpu_[worker]);
     }
@@ -107,6 +111,7 @@ class ProfileTest : public testing::Test {
   std::vector<search::Profile> seen_;  // by each sampler that was made
   int joined_ = 0;
   bool profiles_fail_ = false;
+  int leave_out_ = 0;  // of the looks at damage that follow
 };
 
 TEST_F(ProfileTest, TheSamplerStartsFromWhatWorkersSaw) {
@@ -237,14 +242,37 @@ TEST_F(ProfileTest, AStudyThatWasBegunWithoutAProfileGoesOnWithoutOne) {
 }
 
 TEST_F(ProfileTest, LooksHaveALimitOfTime) {
-  (void)submit(20);
+  (void)submit(23);
   join();
   (void)work();
   (void)work();
-  const auto request = LookRequest::parse(held_.begin()->second.payload.at("looks"));
-  ASSERT_TRUE(request.has_value());
-  EXPECT_DOUBLE_EQ(request->seconds, 0.25 * 20 / 2) << "a quarter of 20 trials of a second, in two parts";
-  EXPECT_EQ(request->samples, ProfilePlan::kSamples);
+  double all = 0;
+  for (int part = 0; part < 2; ++part) {
+    const auto request = LookRequest::parse(held_.begin()->second.payload.at("looks"));
+    ASSERT_TRUE(request.has_value());
+    EXPECT_EQ(request->samples, ProfilePlan::kSamples);
+    EXPECT_GT(request->seconds, 0);
+    all += request->seconds;
+    (void)work();
+  }
+  EXPECT_LT(all, 5) << "a quarter of 23 trials of a second, in whole trials";
+  EXPECT_GT(all, 4.5);
+}
+
+TEST_F(ProfileTest, WhatThereWasNoTimeForIsSaid) {
+  const std::string id = submit(30);
+  join();
+  leave_out_ = 4;
+  (void)work_until_done();
+  EXPECT_EQ(profile_of(id)["probes"], 27 - 4);
+  EXPECT_EQ(profile_of(id)["unknown"], 4);
+  bool said = false;
+  const auto events = store_->events(id, 0, 1000);
+  ASSERT_TRUE(events.has_value());
+  for (const auto& event : *events) {
+    said = said || canonical_text(event.data).find("4 of 27 looks weren't taken") != std::string::npos;
+  }
+  EXPECT_TRUE(said);
 }
 
 TEST(ProfileDocument, UnknownTermsComeBackUnknown) {

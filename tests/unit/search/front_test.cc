@@ -106,8 +106,19 @@ TEST(Front, NamesTheNearestMissWhereNothingIsFeasible) {
   const Front result = front(trials, study(), kReference);
   EXPECT_TRUE(result.members.empty());
   EXPECT_EQ(result.nearest_miss, 7);
-  EXPECT_NEAR(result.least_violation, 0.1, 1e-12);
+  EXPECT_NEAR(result.least_violation, 0.1 / 0.1, 1e-9);
   EXPECT_EQ(result.hypervolume, 0);
+}
+
+TEST(Front, NearestMissWeighsBoundsBySizeNotByUnit) {
+  const auto parsed = StudyDefinition::parse(Json::parse(R"({"model": "m", "data": "d",
+      "objectives": [{"metric": "accuracy", "direction": "maximize"}],
+      "constraints": [{"metric": "accuracy_drop", "max": 0.02}, {"metric": "storage_bytes", "max": 1000}]})"));
+  ASSERT_TRUE(parsed.has_value()) << parsed.error().message;
+  const std::vector<Trial> trials = {trial(0, 0.10, 1001), trial(1, 0.87, 1100)};
+  const Front result = front(trials, *parsed, std::vector{0.0});
+  EXPECT_EQ(result.nearest_miss, 1);
+  EXPECT_NEAR(result.least_violation, 0.5 + 0.1, 1e-9);
 }
 
 TEST(Front, KeepsEqualTrials) {

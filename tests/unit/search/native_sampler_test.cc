@@ -3,13 +3,13 @@
 #include <gmock/gmock.h>
 
 #include <cmath>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "search/hypervolume.h"
 #include "search/random.h"
 #include "search/simulate.h"
+#include "tests/unit/search/every_point.h"
 
 namespace kerf::search {
 namespace {
@@ -42,19 +42,7 @@ Table parsed(const Json& document) {
 
 /// Of all points of a table, without noise.
 double exhaustive_hypervolume(const Table& table) {
-  const SamplerProblem problem = table.problem(1, false);
-  std::vector<ObjectiveVector> points;
-  Choices x(problem.dimensions.size(), 0);
-  for (;;) {
-    const MetricValues values = table.exact(table.layer_choices(x));
-    ObjectiveVector point;
-    for (const Objective& objective : table.objectives()) point.push_back(values.at(objective.metric));
-    points.push_back(std::move(point));
-    std::size_t d = 0;
-    while (d < x.size() && ++x[d] == problem.dimensions[d].choices) x[d++] = 0;
-    if (d == x.size()) break;
-  }
-  return hypervolume(points, problem.directions, table.reference());
+  return hypervolume(every_point(table), table.problem(1, false).directions, table.reference());
 }
 
 double reached(const Table& table, const SimulationOptions& options) {
@@ -264,36 +252,6 @@ TEST(NativeSampler, OpensASpaceOfFourToTheFiftyAndForgetsOldTrials) {
   const auto points = (*sampler)->ask(4);
   ASSERT_TRUE(points.has_value());
   EXPECT_EQ(points->size(), 4U);
-}
-
-TEST(NativeSampler, FindsThePublishedOptimaOfHawq) {
-  const std::string folder = "/work/shared/data/tables/";
-  if (!std::filesystem::exists(folder + "hawq_resnet18.json")) {
-    GTEST_SKIP() << "the HAWQ table isn't on this machine (" << folder << ")";
-  }
-  Json document = *read_json_file(folder + "hawq_resnet18.json");
-  const Json optima = *read_json_file(folder + "hawq_resnet18_optima.json");
-  for (Json& layer : document["layers"]) {
-    for (Json& choice : layer["choices"]) {
-      for (const char* name : {"sensitivity", "latency_ms", "size_mb"}) choice["profile"][name] = choice[name];
-    }
-  }
-  const auto result = simulate(parsed(document), {.sampler = "profile", .trials = 60, .look = true});
-  ASSERT_TRUE(result.has_value());
-  for (const Json& optimum : optima) {
-    const std::string metric = optimum["constraint"] == "latency" ? "latency_ms"
-                               : optimum["constraint"] == "bops"  ? "gbops" : "size_mb";
-    const bool found = std::any_of(result->front.begin(), result->front.end(), [&](std::size_t i) {
-      const MetricValues& metrics = result->trials[i].metrics;
-      return std::abs(metrics.at("sensitivity") - optimum["ilp_sensitivity"].get<double>()) < 1e-9 &&
-             std::abs(metrics.at(metric) - optimum["ilp_cost"].get<double>()) < 1e-9;
-    });
-    EXPECT_TRUE(found) << optimum["constraint"] << " " << optimum["ratio"];
-  }
-  // Without a look: the same hypervolume in 150.
-  const Table table = parsed(document);
-  EXPECT_GE(reached(table, {.sampler = "profile", .trials = 150}),
-            0.99 * reached(table, {.sampler = "profile", .trials = 150, .look = true}));
 }
 
 }  // namespace

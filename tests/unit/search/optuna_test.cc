@@ -220,6 +220,32 @@ TEST_F(OptunaBridge, SamplerWhoseModuleIsMissingIsRefusedInOneLine) {
   EXPECT_THAT(made.error().message, testing::Not(HasSubstr("\n")));
 }
 
+TEST_F(OptunaBridge, UnitOfABoundDoesntWeighWithWhatIsNearestToFeasible) {
+  // NSGA-II ranks what isn't feasible by the sum of its violations: a cost in units a thousand times
+  // smaller must not drown the other bound.
+  const auto run = [](double unit, bool scaled) {
+    SamplerProblem what = problem();
+    what.constraint_count = 2;
+    if (scaled) what.bound_scales = {5 * unit, 300};
+    auto made = OptunaProposer::create("optuna-nsga2", what);
+    EXPECT_TRUE(made.has_value());
+    std::vector<Choices> all;
+    for (int n = 0; n < 120; ++n) {
+      const auto point = (*made)->propose(0);
+      EXPECT_TRUE(point.has_value()) << point.error().message;
+      if (!point.has_value()) break;
+      (*made)->pending(*point);
+      Observation told = outcome(n, *point);
+      told.constraints = {unit * (told.objectives[0] - 5), 300 - told.objectives[1]};  // never both kept
+      (*made)->tell(told);
+      all.push_back(*point);
+    }
+    return all;
+  };
+  EXPECT_EQ(run(1, true), run(1024, true));
+  EXPECT_NE(run(1, false), run(1024, false)) << "the bounds don't matter here: the test shows nothing";
+}
+
 TEST_F(OptunaBridge, ValuesThatArentFiniteNeverReachOptuna) {
   auto made = OptunaProposer::create("optuna-tpe", problem());
   ASSERT_TRUE(made.has_value());

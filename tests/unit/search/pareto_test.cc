@@ -88,6 +88,19 @@ TEST(Pareto, NearestMissIsNamedWhereNothingIsFeasible) {
   EXPECT_DOUBLE_EQ(selection.least_violation, 0.25);
 }
 
+TEST(Pareto, ViolationsOfDifferentUnitsAreAddedAsSharesOfTheirBounds) {
+  // A drop of at most 0.02 and at most 1,000 µs: 1 % too slow is less than twice the drop.
+  const std::vector<Direction> directions = {kMin};
+  const std::vector<double> scales = {bound_scale(0.02), bound_scale(1000)};
+  const std::vector<Candidate> candidates = {{{1}, {0.02, 0}}, {{2}, {0.001, 10}}, {{3}, {0, 200}}};
+  EXPECT_EQ(select(candidates, directions).nearest_miss, 0U) << "in raw units the latency drowns the drop";
+  const Selection selection = select(candidates, directions, scales);
+  EXPECT_EQ(selection.nearest_miss, 1U);
+  EXPECT_NEAR(selection.least_violation, 0.05 + 0.01, 1e-12);
+  EXPECT_EQ(bound_scale(-5), 5);
+  EXPECT_EQ(bound_scale(0), 1);
+}
+
 TEST(Pareto, NoisyPointIsDroppedOnlyWhereTheDifferenceIsLargerThanTheInterval) {
   const std::vector<Direction> directions = {kMax, kMin};
   const UncertainPoint base = {{0.90, 100}, {{0.89, 0.91}, {98, 102}}};

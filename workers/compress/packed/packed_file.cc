@@ -1,8 +1,11 @@
 #include "workers/compress/packed/packed_file.h"
 
 #include <algorithm>
+#include <map>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
+#include <tuple>
 #include <vector>
 
 #include "workers/compress/packed/crc32c.h"
@@ -10,6 +13,7 @@
 #include "workers/compress/packed/tensor_codec.h"
 #include "workers/compress/packed/text_codec.h"
 #include "workers/compress/packed/wire.h"
+#include "workers/graph/digest.h"
 
 namespace kerf::compress {
 namespace {
@@ -85,6 +89,36 @@ struct Parts {
   }
 };
 
+/// Sizes of tensors' payloads by content: candidates of one model differ in a few layers, and the
+/// forms of the others needn't be tried again.
+class PayloadSizes {
+ public:
+  std::size_t of(const Tensor& tensor) {
+    const Key key{graph::digest(tensor.raw(), tensor.bytes()), tensor.dtype(), tensor.bytes()};
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (const auto known = sizes_.find(key); known != sizes_.end()) return known->second;
+    }
+    const std::size_t size = packed::TensorPlan(tensor).size();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (sizes_.size() >= kMost) sizes_.clear();
+    sizes_[key] = size;
+    return size;
+  }
+
+ private:
+  using Key = std::tuple<graph::Digest, graph::DType, std::size_t>;
+  static constexpr std::size_t kMost = 1U << 15U;  // about 3 MiB
+
+  std::mutex mutex_;
+  std::map<Key, std::size_t> sizes_;
+};
+
+PayloadSizes& payload_sizes() {
+  static PayloadSizes made;
+  return made;
+}
+
 Error damaged(const std::string& what) {
   return invalid_argument("packed model: " + what);
 }
@@ -143,9 +177,7 @@ Result<std::string> pack(const Graph& graph) {
 std::int64_t packed_size(const Graph& graph) {
   const Parts parts(graph);
   std::size_t size = kHeaderBytes + section_size(parts.graph.size());
-  for (const Tensor* tensor : parts.tensors) {
-    size += section_size(packed::TensorPlan(*tensor).size());
-  }
+  for (const Tensor* tensor : parts.tensors) size += section_size(payload_sizes().of(*tensor));
   return static_cast<std::int64_t>(size);
 }
 

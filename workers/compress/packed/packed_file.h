@@ -20,7 +20,10 @@ namespace kerf::compress {
 /// Cost:     one pass over the bytes for each form of each tensor, and the bits themselves.
 [[nodiscard]] Result<std::string> pack(const graph::Graph& graph);
 
-/// pack()'s length, exactly, without packing bits.
+/// pack()'s length, exactly, without packing bits. What a tensor's section takes is remembered by its
+/// content (128 bits of it), for the next candidate that has it.
+///
+/// Threads:  any.
 [[nodiscard]] std::int64_t packed_size(const graph::Graph& graph);
 
 /// Errors:   invalid_argument saying which section is damaged, or that the bytes are no packed model;

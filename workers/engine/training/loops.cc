@@ -4,14 +4,7 @@
 #include <cmath>
 
 #include "workers/engine/kernels/vector.h"
-
-// One version an instruction set; the loader picks. Sanitizers run before the resolvers can, so
-// they get the plain version.
-#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define KERF_VECTORIZED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define KERF_VECTORIZED
-#endif
+#include "workers/engine/kernels/vectorized.h"
 
 namespace kerf::engine::training::loops {
 namespace {
@@ -116,12 +109,12 @@ KERF_VECTORIZED void unary_backward(Unary op, float a, float b, const float* x, 
       fill(n, dx, accumulate, [&](std::size_t i) { return x[i] > 0 ? dy[i] : a * dy[i]; });
       break;
     case Unary::kClip:
-      fill(n, dx, accumulate, [&](std::size_t i) { return (x[i] >= a) & (x[i] <= b) ? dy[i] : 0.0F; });
+      fill(n, dx, accumulate, [&](std::size_t i) { return ((x[i] >= a) & (x[i] <= b)) ? dy[i] : 0.0F; });
       break;
     case Unary::kHardSigmoid:
       fill(n, dx, accumulate, [&](std::size_t i) {
         const float t = a * x[i] + b;
-        return (t > 0) & (t < 1) ? a * dy[i] : 0.0F;
+        return ((t > 0) & (t < 1)) ? a * dy[i] : 0.0F;
       });
       break;
     case Unary::kHardSwish:
@@ -167,7 +160,7 @@ KERF_VECTORIZED void round_backward(const float* x, const float* dy, std::size_t
   // What rounds to the last step is inside.
   const float from = (low - zero - 0.5F) * scale;
   const float to = (high - zero + 0.5F) * scale;
-  fill(n, dx, accumulate, [&](std::size_t i) { return (x[i] >= from) & (x[i] <= to) ? dy[i] : 0.0F; });
+  fill(n, dx, accumulate, [&](std::size_t i) { return ((x[i] >= from) & (x[i] <= to)) ? dy[i] : 0.0F; });
 }
 
 KERF_VECTORIZED void sign_forward(const float* x, std::size_t n, float scale, float* y) {
@@ -176,7 +169,7 @@ KERF_VECTORIZED void sign_forward(const float* x, std::size_t n, float scale, fl
 KERF_VECTORIZED void sign_backward(const float* x, const float* dy, std::size_t n, float scale, float* dx,
                                    bool accumulate) {
   const float most = 2.0F * scale;
-  fill(n, dx, accumulate, [&](std::size_t i) { return (x[i] >= -most) & (x[i] <= most) ? dy[i] : 0.0F; });
+  fill(n, dx, accumulate, [&](std::size_t i) { return ((x[i] >= -most) & (x[i] <= most)) ? dy[i] : 0.0F; });
 }
 
 KERF_VECTORIZED void round_bf16(const float* x, std::size_t n, float* y) {
