@@ -1,12 +1,13 @@
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/model_options.h"
 #include "cli/table.h"
-#include "workers/compress/model.h"
+#include "workers/compress/compress.h"
 #include "workers/measure/inspect.h"
-#include "workers/onnx/reader.h"
 
 namespace kerf::cli {
 namespace {
@@ -38,23 +39,47 @@ void print_tables(const ModelInfo& info) {
   std::fputs(table.text().c_str(), stdout);
 }
 
+void print_candidate(const std::vector<measure::ExecutedLayer>& layers) {
+  Table table({"as the plan has it", "executes as", "weight bits", "activation bits", "kernel"});
+  for (const measure::ExecutedLayer& layer : layers) {
+    table.add({layer.name, layer.executes_as, std::to_string(layer.weight_bits), std::to_string(layer.activation_bits), layer.kernel});
+  }
+  std::fputs(("\n" + table.text()).c_str(), stdout);
+}
+
+Json candidate_json(const std::vector<measure::ExecutedLayer>& layers) {
+  Json out = Json::array();
+  for (const measure::ExecutedLayer& layer : layers) {
+    out.push_back({{"name", layer.name},
+                   {"executes_as", layer.executes_as},
+                   {"weight_bits", layer.weight_bits},
+                   {"activation_bits", layer.activation_bits},
+                   {"kernel", layer.kernel}});
+  }
+  return out;
+}
+
 struct InspectArguments {
-  std::string model;
-  std::vector<std::string> disabled_passes;
+  ModelOptions model;
   bool json = false;
 };
 
 Result<void> inspect(const InspectArguments& arguments) {
-  KERF_ASSIGN(graph::Graph graph, onnx::read_model(arguments.model));
-  KERF_ASSIGN(const compress::PreparedModel prepared,
-              compress::prepare(std::move(graph), pass_options(arguments.disabled_passes)));
+  KERF_ASSIGN(const compress::PreparedModel prepared, arguments.model.prepare());
   KERF_ASSIGN(const ModelInfo info, measure::inspect(prepared));
+  std::optional<std::vector<measure::ExecutedLayer>> executed;
+  if (!arguments.model.plan.empty()) {
+    KERF_ASSIGN(const compress::CompressedModel candidate, arguments.model.build(prepared));
+    KERF_ASSIGN(executed, measure::executed_layers(candidate, arguments.model.threads));
+  }
   if (arguments.json) {
     Json document = info.to_json();
     document["unsupported"] = Json::array();
+    if (executed) document["candidate"] = {{"layers", candidate_json(*executed)}};
     print_json(document);
   } else {
     print_tables(info);
+    if (executed) print_candidate(*executed);
   }
   return {};
 }
@@ -63,10 +88,9 @@ Result<void> inspect(const InspectArguments& arguments) {
 
 void add_inspect_command(CLI::App& app, Run* run) {
   CLI::App* command = app.add_subcommand(
-      "inspect", "what a model is made of, and what a plan may choose for each of its layers");
+      "inspect", "what a model is made of, and what a plan may choose for each of its layers; with a plan also what runs them");
   const auto arguments = std::make_shared<InspectArguments>();
-  command->add_option("MODEL", arguments->model, "ONNX model")->required();
-  add_pass_option(*command, arguments->disabled_passes);
+  arguments->model.add_to(*command);
   command->add_flag("--json", arguments->json, "one JSON document on stdout");
   command->callback([=] { *run = [=] { return inspect(*arguments); }; });
 }

@@ -6,8 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "search/native/acquisition.h"
 #include "search/native/prior.h"
-#include "search/native/solver.h"
 #include "search/pareto.h"
 
 namespace kerf::search::native {
@@ -17,8 +17,6 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::size_t kMostKept = 512;    // trials in the surrogates
 constexpr std::size_t kKeptAfter = 448;   // when they are cut back
 constexpr std::size_t kFirstKept = 8;     // of them the first ones
-constexpr std::size_t kMostBases = 96;    // solutions whose neighbours are looked at
-constexpr std::size_t kMostLabels = 128;
 constexpr std::size_t kEnoughToJudge = 12;
 constexpr double kPoorCorrelation = 0.5;
 constexpr double kGoodCorrelation = 0.65;
@@ -44,7 +42,9 @@ NativeProposer::NativeProposer(const SamplerProblem& problem)
     signs_.push_back(direction == Direction::kMinimize ? 1 : -1);
   }
   signs_.resize(objectives_ + static_cast<std::size_t>(problem.constraint_count), 1);
-  bounds_.resize(static_cast<std::size_t>(problem.constraint_count));
+  outlook_.layout = &layout_;
+  outlook_.objectives = objectives_;
+  outlook_.bounds.resize(static_cast<std::size_t>(problem.constraint_count));
   for (std::size_t m = 0; m < signs_.size(); ++m) {
     MetricPrior prior = make_prior(problem_, layout_, m, signs_[m]);
     looked_ = looked_ || (m < objectives_ && !prior.terms.empty());
@@ -72,7 +72,7 @@ void NativeProposer::tell(const Observation& observation) {
   fresh_ = false;
   const bool pruned = observation.state == TrialState::kPruned && observation.objectives.size() == objectives_;
   const bool complete = observation.state == TrialState::kComplete && rankable(observation.objectives, objectives_) &&
-                        (observation.constraints.empty() || rankable(observation.constraints, bounds_.size()));
+                        (observation.constraints.empty() || rankable(observation.constraints, outlook_.bounds.size()));
   if (!pruned && !complete) return;
   Told told;
   told.x = observation.choices;
@@ -80,7 +80,7 @@ void NativeProposer::tell(const Observation& observation) {
     told.objectives.push_back(signs_[m] * observation.objectives[m]);
   }
   told.constraints = observation.constraints;
-  told.constraints.resize(bounds_.size(), 0.0);
+  told.constraints.resize(outlook_.bounds.size(), 0.0);
   // A pruned trial teaches what it showed, and stands for nothing that was reached.
   told.violation = pruned ? kInfinity : violation(told.constraints);
   told_.push_back(std::move(told));
@@ -136,45 +136,13 @@ void NativeProposer::limit() {
 }
 
 void NativeProposer::tune(std::size_t count) {
-  link_bounds();
+  outlook_.bounds = find_bounds(std::span(told_).first(learned_), objectives_, outlook_.bounds.size());
   const bool thorough = count <= 40;
   for (std::size_t m = 0; m < metrics_.size(); ++m) {
-    if (m >= objectives_ && bounds_[m - objectives_]) continue;
+    if (outlook_.linked(m)) continue;
     metrics_[m].tune(thorough);
   }
   judge(count);
-}
-
-// A bound on an objective needs no surrogate of its own.
-void NativeProposer::link_bounds() {
-  for (std::size_t c = 0; c < bounds_.size(); ++c) {
-    bounds_[c].reset();
-    for (std::size_t o = 0; o < objectives_ && !bounds_[c]; ++o) {
-      std::size_t other = 0;
-      const Told& first = told_[0];
-      for (std::size_t i = 1; i < learned_; ++i) {
-        if (std::abs(told_[i].objectives[o] - first.objectives[o]) >
-            std::abs(told_[other].objectives[o] - first.objectives[o])) {
-          other = i;
-        }
-      }
-      const double run = told_[other].objectives[o] - first.objectives[o];
-      if (run == 0) continue;
-      Bound bound;
-      bound.objective = o;
-      bound.slope = (told_[other].constraints[c] - first.constraints[c]) / run;
-      bound.constant = first.constraints[c] - bound.slope * first.objectives[o];
-      const double tolerance = 1e-9 * std::max(1e-12, std::abs(bound.slope * run));
-      bool fits = bound.slope != 0;
-      for (std::size_t i = 0; i < learned_ && fits; ++i) {
-        // Of a pruned trial one or the other may not be known.
-        if (!std::isfinite(told_[i].constraints[c]) || !std::isfinite(told_[i].objectives[o])) continue;
-        fits = std::abs(told_[i].constraints[c] - bound.constant -
-                        bound.slope * told_[i].objectives[o]) <= tolerance;
-      }
-      if (fits) bounds_[c] = bound;
-    }
-  }
 }
 
 // Whether trials came out in the order that the others predicted.
@@ -195,28 +163,12 @@ void NativeProposer::judge(std::size_t count) {
   notes_.emplace_back(text);
 }
 
-void NativeProposer::make_models() {
-  models_.clear();
-  for (std::size_t m = 0; m < metrics_.size(); ++m) models_.push_back(metrics_[m].model());
-}
-
-std::vector<double> NativeProposer::predicted(const Choices& x) const {
-  std::vector<double> out;
-  for (std::size_t m = 0; m < models_.size(); ++m) {
-    const bool linked = m >= objectives_ && bounds_[m - objectives_];
-    out.push_back(linked ? 0 : models_[m].metric(layout_, x));
-  }
-  return out;
-}
-
-double NativeProposer::predicted_violation(const std::vector<double>& metrics) const {
-  double sum = 0;
-  for (std::size_t c = 0; c < bounds_.size(); ++c) {
-    const double g = bounds_[c] ? bounds_[c]->constant + bounds_[c]->slope * metrics[bounds_[c]->objective]
-                                : metrics[objectives_ + c];
-    sum += std::max(0.0, g);
-  }
-  return sum;
+// What the models say now, and the points that could gain by it.
+void NativeProposer::look_ahead() {
+  outlook_.models.clear();
+  for (const MetricSurrogate& metric : metrics_) outlook_.models.push_back(metric.model());
+  make_reference();
+  pool_ = make_pool({outlook_, told_, reference_, spans_, reached(false)});
 }
 
 // The study's reference, or the worst of the first trials and a tenth; never beyond a bound.
@@ -236,7 +188,7 @@ void NativeProposer::make_reference() {
     } else {
       reference_[m] = high + 0.1 * std::max(high - low, 1e-12 * std::abs(high));
     }
-    for (const auto& bound : bounds_) {
+    for (const auto& bound : outlook_.bounds) {
       if (!bound || bound->objective != m || bound->slope <= 0) continue;
       const double limit = -bound->constant / bound->slope;
       if (limit > low) reference_[m] = std::min(reference_[m], limit);
@@ -251,14 +203,14 @@ std::vector<ObjectiveVector> NativeProposer::reached(bool with_pending) const {
   std::vector<ObjectiveVector> out;
   for (const Told& told : told_) {
     if (told.violation > 0) continue;
-    std::vector<double> values = predicted(told.x);
+    std::vector<double> values = outlook_.metrics(told.x);
     values.resize(objectives_);
     out.push_back(std::move(values));
   }
   for (const Choices& x : pending_) {
     if (!with_pending) break;
-    std::vector<double> values = predicted(x);
-    if (predicted_violation(values) > 0) continue;
+    std::vector<double> values = outlook_.metrics(x);
+    if (outlook_.violation(values) > 0) continue;
     values.resize(objectives_);
     out.push_back(std::move(values));
   }
@@ -274,160 +226,6 @@ ObjectiveVector NativeProposer::ideal() const {
     for (std::size_t m = 0; m < objectives_; ++m) out[m] = std::min(out[m], told.objectives[m]);
   }
   return out;
-}
-
-std::vector<Choices> NativeProposer::solutions() const {
-  std::vector<const AdditiveModel*> models;
-  std::vector<double> ranges;
-  for (std::size_t m = 0; m < models_.size(); ++m) {
-    if (m >= objectives_ && bounds_[m - objectives_]) continue;
-    models.push_back(&models_[m]);
-  }
-  // In units in which what the corners reach is 1.
-  std::vector<Choices> corners;
-  for (std::size_t m = 0; m < models.size(); ++m) {
-    const AdditiveModel* one[] = {models[m]};
-    corners.push_back(solve_chain(layout_, one, {1.0}));
-  }
-  for (const AdditiveModel* model : models) {
-    double low = kInfinity;
-    double high = -kInfinity;
-    const auto see = [&](const Choices& x) {
-      const double value = model->latent(layout_, x);
-      low = std::min(low, value);
-      high = std::max(high, value);
-    };
-    for (const Choices& x : corners) see(x);
-    if (models.size() == 1 && !told_.empty()) see(told_.front().x);
-    ranges.push_back(std::max(high - low, 1e-12 * std::max(1e-30, std::abs(high))));
-  }
-  std::vector<Choices> out = corners;
-  for (Multipliers multipliers : sweep_multipliers(models.size())) {
-    for (std::size_t m = 0; m < models.size(); ++m) multipliers[m] /= ranges[m];
-    out.push_back(solve_chain(layout_, models, multipliers));
-  }
-  const std::size_t middle = out.size();
-  if (objectives_ == 2) {
-    for (const std::size_t around : {middle - 1 - kMostBases / 8, middle - kMostBases / 3}) {
-      const Choices centre = out[around];
-      auto labels = label_front(layout_, models_[0], models_[1], centre, kMostLabels);
-      out.insert(out.end(), labels.begin(), labels.end());
-      // Without pairs every centre gives the same.
-      if (models_[0].weight.empty() && models_[1].weight.empty()) break;
-    }
-  } else if (objectives_ > 2) {
-    for (std::size_t m = 1; m < objectives_; ++m) {
-      auto labels = label_front(layout_, models_[0], models_[m], out[corners.size()], kMostLabels / 4);
-      out.insert(out.end(), labels.begin(), labels.end());
-    }
-  }
-  return out;
-}
-
-Choices NativeProposer::at(const Entry& entry) const {
-  Choices x = pool_.bases[entry.base];
-  if (entry.dimension >= 0) x[static_cast<std::size_t>(entry.dimension)] = entry.value;
-  return x;
-}
-
-// All points that differ in one dimension from a base and could gain, were the model a little off.
-void NativeProposer::add_neighbours(std::size_t first_base, std::size_t end_base,
-                                    const GainOracle& oracle) {
-  std::vector<double> latents(models_.size());
-  std::vector<std::vector<double>> fields(models_.size());
-  std::vector<double> metrics(models_.size(), 0.0);
-  const double shift = kShifts[3];
-  for (std::size_t b = first_base; b < end_base; ++b) {
-    const Choices x = pool_.bases[b];
-    for (std::size_t m = 0; m < models_.size(); ++m) {
-      if (m >= objectives_ && bounds_[m - objectives_]) continue;
-      fields[m] = models_[m].field(layout_, x);
-      latents[m] = models_[m].latent(layout_, x);
-    }
-    for (std::size_t d = 0; d < layout_.size(); ++d) {
-      for (int v = 0; v < static_cast<int>(layout_.counts[d]); ++v) {
-        if (v == x[d]) continue;
-        bool inside = true;
-        for (std::size_t m = 0; m < models_.size() && inside; ++m) {
-          if (m >= objectives_ && bounds_[m - objectives_]) continue;
-          metrics[m] = models_[m].link.metric(latents[m] + models_[m].swap(layout_, x, fields[m], d, v));
-          if (m < objectives_) inside = metrics[m] < reference_[m] + shift * spans_[m];
-        }
-        if (!inside) continue;
-        ObjectiveVector values(metrics.begin(), metrics.begin() + static_cast<std::ptrdiff_t>(objectives_));
-        if (objectives_ <= 2) {
-          ObjectiveVector hopeful = values;
-          for (std::size_t m = 0; m < objectives_; ++m) hopeful[m] -= shift * spans_[m];
-          if (!(oracle.gain(hopeful) > 0)) continue;
-        }
-        pool_.violations.push_back(predicted_violation(metrics));
-        pool_.values.push_back(std::move(values));
-        pool_.entries.push_back({static_cast<std::uint32_t>(b), static_cast<std::int32_t>(d), v});
-      }
-    }
-  }
-}
-
-void NativeProposer::make_pool() {
-  pool_ = {};
-  std::set<Choices> bases;
-  for (Choices& x : solutions()) bases.insert(std::move(x));
-  for (const Told& told : told_) {
-    if (told.violation <= 0) bases.insert(told.x);
-  }
-  const std::vector<ObjectiveVector> now = reached(false);
-  std::vector<Direction> directions(objectives_, Direction::kMinimize);
-  const auto chosen_of = [&](const std::vector<ObjectiveVector>& values, std::size_t most) {
-    std::vector<std::size_t> front = non_dominated(values, directions);
-    std::sort(front.begin(), front.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
-    if (front.size() <= most) return front;
-    std::vector<std::size_t> out;
-    for (std::size_t k = 0; k < most; ++k) out.push_back(front[k * (front.size() - 1) / (most - 1)]);
-    return out;
-  };
-  const auto add_base = [&](const Choices& x) {
-    std::vector<double> metrics = predicted(x);
-    pool_.entries.push_back({static_cast<std::uint32_t>(pool_.bases.size()), -1, 0});
-    pool_.violations.push_back(predicted_violation(metrics));
-    metrics.resize(objectives_);
-    pool_.values.push_back(std::move(metrics));
-    pool_.bases.push_back(x);
-  };
-  std::vector<Choices> all(bases.begin(), bases.end());
-  std::vector<ObjectiveVector> values;
-  for (const Choices& x : all) {
-    std::vector<double> metrics = predicted(x);
-    // What isn't feasible, or outside of the box, is a base only where nothing else is.
-    if (predicted_violation(metrics) > 0) {
-      values.emplace_back();
-      continue;
-    }
-    metrics.resize(objectives_);
-    values.push_back(std::move(metrics));
-  }
-  std::vector<std::size_t> chosen = chosen_of(values, kMostBases);
-  if (chosen.empty()) {
-    for (std::size_t i = 0; i < all.size() && i < kMostBases; ++i) chosen.push_back(i);
-  }
-  for (const std::size_t i : chosen) add_base(all[i]);
-  const GainOracle oracle(reference_, objectives_ <= 2 ? now : std::vector<ObjectiveVector>(),
-                          std::vector<double>(objectives_, 0.0));
-  std::size_t first = 0;
-  const int rounds = objectives_ <= 2 ? 2 : 1;
-  for (int round = 0; round < rounds; ++round) {
-    const std::size_t end = pool_.bases.size();
-    const std::size_t before = pool_.entries.size();
-    add_neighbours(first, end, oracle);
-    first = end;
-    if (round + 1 == rounds) break;
-    std::vector<ObjectiveVector> feasible_values;
-    for (std::size_t i = 0; i < pool_.values.size(); ++i) {
-      feasible_values.push_back(pool_.violations[i] > 0 ? ObjectiveVector() : pool_.values[i]);
-    }
-    for (const std::size_t i : chosen_of(feasible_values, kMostBases)) {
-      if (i >= before) add_base(at(pool_.entries[i]));
-    }
-  }
 }
 
 std::optional<Choices> NativeProposer::best_candidate(std::int64_t attempt) {
@@ -454,7 +252,7 @@ std::optional<Choices> NativeProposer::best_candidate(std::int64_t attempt) {
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return gains[a] > gains[b]; });
     for (const std::size_t i : order) {
       if (!(gains[i] > 1e-12 * volume)) break;
-      Choices x = at(pool_.entries[i]);
+      Choices x = pool_.at(pool_.entries[i]);
       std::string name = name_of(x);
       if (known_.contains(name) || !offered.insert(std::move(name)).second) continue;
       if (first && attempt == 0 && judged_at_ != told_.size()) {
@@ -471,7 +269,7 @@ std::optional<Choices> NativeProposer::best_candidate(std::int64_t attempt) {
   std::optional<Choices> nearest;
   for (std::size_t i = 0; i < pool_.entries.size(); ++i) {
     if (!(pool_.violations[i] > 0) || !(pool_.violations[i] < least)) continue;
-    Choices x = at(pool_.entries[i]);
+    Choices x = pool_.at(pool_.entries[i]);
     if (known(x)) continue;
     least = pool_.violations[i];
     nearest = std::move(x);
@@ -519,9 +317,7 @@ Result<Choices> NativeProposer::propose(std::int64_t attempt) {
   const std::size_t blind = looked_ ? 0 : problem_.anchors.size() + layout_.size() / 2;
   if (told_.size() < blind && known_count_ % 3 != 0) return explore(attempt);
   if (!fresh_) {
-    make_models();
-    make_reference();
-    make_pool();
+    look_ahead();
     fresh_ = true;
   }
   if (auto found = best_candidate(attempt)) return *found;

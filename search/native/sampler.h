@@ -1,18 +1,18 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <map>
-#include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <unordered_set>
 #include <vector>
 
-#include "search/native/acquisition.h"
 #include "search/native/additive.h"
 #include "search/native/guard.h"
+#include "search/native/outlook.h"
+#include "search/native/pool.h"
 #include "search/native/surrogate.h"
+#include "search/native/told.h"
 #include "search/proposer.h"
 
 namespace kerf::search::native {
@@ -39,47 +39,15 @@ class NativeProposer final : public Proposer {
   [[nodiscard]] bool guarded() const { return guarded_; }
 
  private:
-  /// A constraint that is an objective's bound: g = slope·objective + constant (own units).
-  struct Bound {
-    std::size_t objective = 0;
-    double slope = 1;
-    double constant = 0;
-  };
-  struct Told {
-    Choices x;
-    std::vector<double> objectives;   // minimised
-    std::vector<double> constraints;
-    double violation = 0;
-  };
-  /// A candidate: a solution, or one with one dimension changed.
-  struct Entry {
-    std::uint32_t base = 0;
-    std::int32_t dimension = -1;
-    std::int32_t value = 0;
-  };
-  struct Pool {
-    std::vector<Choices> bases;
-    std::vector<Entry> entries;
-    std::vector<ObjectiveVector> values;
-    std::vector<double> violations;
-  };
-
   void learn();
   void learn_one(const Told& told, std::size_t index);
   void tune(std::size_t count);
   void limit();
-  void link_bounds();
   void judge(std::size_t count);
-  void make_models();
+  void look_ahead();
   void make_reference();
-  void make_pool();
-  void add_neighbours(std::size_t first_base, std::size_t end_base, const GainOracle& oracle);
-  [[nodiscard]] std::vector<Choices> solutions() const;
-  [[nodiscard]] std::vector<double> predicted(const Choices& x) const;
-  [[nodiscard]] double predicted_violation(const std::vector<double>& metrics) const;
   [[nodiscard]] std::vector<ObjectiveVector> reached(bool with_pending) const;
   [[nodiscard]] ObjectiveVector ideal() const;
-  [[nodiscard]] Choices at(const Entry& entry) const;
   [[nodiscard]] bool known(const Choices& x) const;
   [[nodiscard]] std::string name_of(const Choices& x) const;
   [[nodiscard]] std::optional<Choices> best_candidate(std::int64_t attempt);
@@ -96,12 +64,11 @@ class NativeProposer final : public Proposer {
   std::size_t next_tune_ = 3;
   std::vector<MetricSurrogate> metrics_;      // objectives, then constraints
   std::vector<std::size_t> kept_;             // told_ indices in the surrogates
-  std::vector<std::optional<Bound>> bounds_;  // of constraints
-  std::vector<AdditiveModel> models_;
+  Outlook outlook_;
   std::vector<double> reference_;
   std::vector<double> spans_;                 // of objectives, for shifts
   Pool pool_;
-  bool fresh_ = false;                        // models and pool are of all that was told
+  bool fresh_ = false;                        // outlook and pool are of all that was told
   std::int64_t known_count_ = 0;              // told and pending
   std::unordered_set<std::string> known_;
   std::vector<Choices> pending_;

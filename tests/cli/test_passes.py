@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import support
 
-PASSES = ["fold-batch-norm", "fold-constants", "fuse-activations", "merge-bias", "remove-dead-nodes", "remove-identity"]
+PASSES = ["fold-batch-norm", "fold-constants", "fuse-activations", "merge-bias", "pack-signs", "remove-dead-nodes", "remove-identity"]
 
 
 def model_for_every_pass(path):

@@ -10,7 +10,6 @@ namespace {
 constexpr int kMostRounds = 7;
 constexpr int kFewestRounds = 3;
 constexpr int kMostDisturbed = 4;
-constexpr double kBlockUs = 2000;
 constexpr double kMostUs = 150000;
 constexpr double kHopeless = 1.3;
 constexpr double kGain = 0.98;
@@ -30,7 +29,7 @@ double block_us(const Contender& contender, const ContestWorld& world) {
   contender.run();
   double least = std::numeric_limits<double>::infinity();
   const double begin = world.now_us();
-  for (double before = begin; before - begin < kBlockUs;) {
+  for (double before = begin; before - begin < world.block_us;) {
     contender.run();
     const double after = world.now_us();
     least = std::min(least, after - before);
@@ -76,6 +75,7 @@ std::optional<std::size_t> fastest(std::span<const Contender> contenders, const 
     for (std::size_t i = 1; i < standings.size(); ++i) {
       standings[i].out = standings[i].out || standings[i].score() > kHopeless * leader;
     }
+    if (std::all_of(standings.begin() + 1, standings.end(), [](const Standing& standing) { return standing.out; })) return 0;
   }
   std::size_t best = 0;
   double least = kGain;

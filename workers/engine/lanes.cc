@@ -45,7 +45,7 @@ std::int64_t own_batch(const Graph& graph) {
   return batch;
 }
 
-Result<std::unique_ptr<Lanes>> Lanes::make(const Graph& graph, std::int64_t batch, int threads, const Cut& cut) {
+Result<std::unique_ptr<Lanes>> Lanes::make(const Graph& graph, std::int64_t batch, int threads, const Cut& cut, bool timed) {
   KERF_ASSIGN(Graph sized, for_batch(graph, cut.micro));
   KERF_ASSIGN(sized, prepare(std::move(sized)));
   std::unique_ptr<Lanes> out(new Lanes());
@@ -55,7 +55,7 @@ Result<std::unique_ptr<Lanes>> Lanes::make(const Graph& graph, std::int64_t batc
   const int team = cut.lanes > 1 || one ? 1 : threads;
   out->threads_ = cut.lanes > 1 ? threads : team;
   for (int lane = 0; lane < cut.lanes; ++lane) {
-    KERF_ASSIGN(auto program, Program::make(sized, team, one ? std::vector<int>{} : cut.teams));
+    KERF_ASSIGN(auto program, Program::make(sized, team, one ? std::vector<int>{} : cut.teams, timed));
     out->programs_.push_back(std::move(program));
   }
   if (cut.lanes > 1) {

@@ -20,11 +20,11 @@ namespace kerf::engine {
 class Lanes {
  public:
   /// `graph` as Executor::compile takes it. `cut.micro` divides `batch`; `cut.lanes` above 1 only
-  /// where samples are independent.
+  /// where samples are independent. `timed`: kernels may be timed against each other (lowering.h).
   ///
   /// Errors:   those of Executor::compile; resource_exhausted where no thread can be had.
   [[nodiscard]] static Result<std::unique_ptr<Lanes>> make(const graph::Graph& graph, std::int64_t batch, int threads,
-                                                           const Cut& cut);
+                                                           const Cut& cut, bool timed = false);
 
   /// See Executor.
   void run(std::span<const void* const> from, std::span<void* const> to);

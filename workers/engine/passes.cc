@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/json.h"
+#include "workers/engine/lowering/lowering.h"
 #include "workers/engine/passes/passes_internal.h"
 #include "workers/graph/shape_inference.h"
 
@@ -11,11 +12,12 @@ namespace kerf::engine {
 
 namespace {
 
-constexpr std::array<PassInfo, 6> kPasses = {{
+constexpr std::array<PassInfo, 7> kPasses = {{
     {"fold-batch-norm", "BatchNormalization goes into the layer before it"},
     {"fold-constants", "what depends on constants alone becomes a constant"},
     {graph::kFuseActivations, "activations, sums and rounding run in the step of the layer before them"},
     {"merge-bias", "a constant Add behind a layer becomes its bias"},
+    {kPackSigns, "layers of signs count bits where that is faster"},
     {graph::kRemoveDeadNodes, "nodes that no output needs go"},
     {"remove-identity", "nodes that change nothing go"},
 }};
@@ -43,7 +45,7 @@ Result<graph::Graph> simplify(graph::Graph graph, const PassOptions& options) {
     if (!known) return unknown_pass(name);
   }
   const auto enabled = [&](const char* name) { return !options.disabled.contains(name); };
-  for (const char* lasting : {graph::kFuseActivations, graph::kRemoveDeadNodes}) {
+  for (const char* lasting : {graph::kFuseActivations, kPackSigns, graph::kRemoveDeadNodes}) {
     if (!enabled(lasting)) graph.disabled_passes.insert(lasting);
   }
   KERF_TRY(graph.check());

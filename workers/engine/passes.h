@@ -17,7 +17,7 @@ struct PassInfo {
 };
 
 /// All passes that can be switched off: "fold-batch-norm", "fold-constants", "fuse-activations",
-/// "merge-bias", "remove-dead-nodes", "remove-identity".
+/// "merge-bias", "pack-signs", "remove-dead-nodes", "remove-identity".
 [[nodiscard]] std::span<const PassInfo> passes();
 
 struct PassOptions {
@@ -33,8 +33,9 @@ struct PassOptions {
 /// ConvInteger) become QDQ form.
 ///
 /// "fuse-activations" is the executor's: it joins activations, residual sums and requantization to
-/// the step of the layer before them. "remove-dead-nodes" runs again whenever a graph was rewritten.
-/// Both wishes stay in Graph::disabled_passes.
+/// the step of the layer before them. So is "pack-signs": layers that are binary on both sides count bits
+/// where that is faster. "remove-dead-nodes" runs again whenever a graph was rewritten.
+/// These wishes stay in Graph::disabled_passes.
 ///
 /// Errors:   invalid_argument naming the node, or the unknown pass and the nearest known one.
 /// Cost:     evaluates constant subgraphs by the plain reference kernels.

@@ -25,17 +25,17 @@ Program::Memory Program::aligned(std::int64_t bytes) {
 namespace {
 
 /// A plan whose steps know the team that they were made for.
-Result<Plan> lower_for(const graph::Graph& graph, int threads) {
+Result<Plan> lower_for(const graph::Graph& graph, int threads, bool timed) {
   // oneDNN chooses blockings for the team that will run them.
   omp_set_num_threads(threads);
-  KERF_ASSIGN(Plan plan, lower(graph, threads));
+  KERF_ASSIGN(Plan plan, lower(graph, threads, timed));
   for (const auto& step : plan.steps) step->team = threads;
   return plan;
 }
 
 /// Takes the steps that `teams` wants to run on one thread from a plan that was made for that.
-Result<void> mix(Plan& plan, const graph::Graph& graph, const std::vector<int>& teams) {
-  KERF_ASSIGN(Plan alone, lower_for(graph, 1));
+Result<void> mix(Plan& plan, const graph::Graph& graph, const std::vector<int>& teams, bool timed) {
+  KERF_ASSIGN(Plan alone, lower_for(graph, 1, timed));
   if (alone.steps.size() != plan.steps.size() || alone.slots.size() != plan.slots.size() || teams.size() != plan.steps.size()) return {};
   for (std::size_t i = 0; i < teams.size(); ++i) {
     const bool same = alone.steps[i]->reads == plan.steps[i]->reads && alone.steps[i]->writes == plan.steps[i]->writes;
@@ -47,11 +47,11 @@ Result<void> mix(Plan& plan, const graph::Graph& graph, const std::vector<int>& 
 
 }  // namespace
 
-Result<std::unique_ptr<Program>> Program::make(const graph::Graph& graph, int threads, const std::vector<int>& teams) {
+Result<std::unique_ptr<Program>> Program::make(const graph::Graph& graph, int threads, const std::vector<int>& teams, bool timed) {
   std::unique_ptr<Program> out(new Program());
-  KERF_ASSIGN(out->plan_, lower_for(graph, threads));
+  KERF_ASSIGN(out->plan_, lower_for(graph, threads, timed));
   Plan& plan = out->plan_;
-  if (threads > 1 && !teams.empty()) KERF_TRY(mix(plan, graph, teams));
+  if (threads > 1 && !teams.empty()) KERF_TRY(mix(plan, graph, teams, timed));
   for (const auto& step : plan.steps) out->one_team_ = out->one_team_ && step->team == threads;
   out->arena_bytes_ = plan_memory(plan);
   out->arena_ = aligned(out->arena_bytes_);

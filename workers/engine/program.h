@@ -18,9 +18,9 @@ namespace kerf::engine {
 class Program {
  public:
   /// `graph` has been through prepare(). `threads` is the size of the team that will run it; where
-  /// `teams` says 1 for a step, that step runs on the calling thread alone.
+  /// `teams` says 1 for a step, that step runs on the calling thread alone. `timed`: see lower().
   [[nodiscard]] static Result<std::unique_ptr<Program>> make(const graph::Graph& graph, int threads,
-                                                             const std::vector<int>& teams = {});
+                                                             const std::vector<int>& teams = {}, bool timed = false);
 
   /// Before run(): buffers i lie at inputs[i] + offset × their bytes, where offset counts batches.
   void point_to(std::span<const void* const> inputs, std::span<void* const> outputs, std::int64_t offset);

@@ -87,7 +87,7 @@ class Tuner {
     good_ = phases_.good();
     std::vector<Cut> cuts = {Cut{batch_, 1, {}}};
     if (rows_) {
-      KERF_ASSIGN(const auto single, Lanes::make(graph_, 1, 1, {1, 1, {}}));
+      KERF_ASSIGN(const auto single, Lanes::make(graph_, 1, 1, {1, 1, {}}, true));
       cuts = possible_cuts(batch_, threads_, single->arena_bytes());
     }
     KERF_ASSIGN(auto lanes, fastest_of(cuts, nullptr));
@@ -101,7 +101,7 @@ class Tuner {
     std::vector<std::unique_ptr<Lanes>> all;
     if (known != nullptr) all.push_back(std::move(known));
     for (const Cut& cut : cuts) {
-      KERF_ASSIGN(auto lanes, Lanes::make(graph_, batch_, threads_, cut));
+      KERF_ASSIGN(auto lanes, Lanes::make(graph_, batch_, threads_, cut, true));
       all.push_back(std::move(lanes));
       if (!good_) break;  // nothing will be timed
     }
@@ -121,13 +121,13 @@ class Tuner {
   Result<std::unique_ptr<Lanes>> in_teams(std::unique_ptr<Lanes> known) {
     if (!good_ && known->cut().lanes > 1) return known;
     Cut cut{known->cut().micro, 1, {}};
-    KERF_ASSIGN(const auto together, Lanes::make(graph_, batch_, threads_, cut));
+    KERF_ASSIGN(const auto together, Lanes::make(graph_, batch_, threads_, cut, true));
     const std::vector<int> ones(together->steps().size(), 1);
     cut.teams = ones;
-    KERF_ASSIGN(const auto alone, Lanes::make(graph_, batch_, threads_, cut));
+    KERF_ASSIGN(const auto alone, Lanes::make(graph_, batch_, threads_, cut, true));
     cut.teams = good_ ? by_gain(*alone, *together) : std::vector<int>{};
     if (!good_) cut.teams = by_size(*alone);  // it may have become so
-    if (!good_) return Lanes::make(graph_, batch_, threads_, cut);
+    if (!good_) return Lanes::make(graph_, batch_, threads_, cut, true);
     std::vector<Cut> cuts = {Cut{cut.micro, 1, ones}};
     const bool mixed = cut.teams != ones && cut.teams != std::vector<int>(ones.size(), threads_);
     if (mixed) cuts.push_back(cut);

@@ -26,4 +26,22 @@ Result<ModelInfo> inspect(const compress::PreparedModel& model) {
   return info;
 }
 
+Result<std::vector<ExecutedLayer>> executed_layers(const compress::CompressedModel& candidate, int threads) {
+  engine::ExecutorOptions options{0, threads};
+  options.tune = true;
+  KERF_ASSIGN(const auto executor, engine::Executor::compile(candidate.graph, options));
+  std::vector<ExecutedLayer> out;
+  for (const engine::StepInfo& step : executor->steps()) {
+    if (!step.is_layer) continue;
+    ExecutedLayer layer{step.name, step.executes_as, step.kernel};
+    for (const compress::LayerReport& report : candidate.layers) {
+      if (report.name != step.name) continue;
+      layer.weight_bits = report.weight_bits;
+      layer.activation_bits = report.activation_bits;
+    }
+    out.push_back(std::move(layer));
+  }
+  return out;
+}
+
 }  // namespace kerf::measure

@@ -87,6 +87,7 @@ struct Hostile {
   void (*spoil)(GraphBuilder& builder);
   float data = 1;     ///< Scale of the samples.
   bool exact = true;  ///< Tolerances hold: no weight is so large that its neighbours round to 0.
+  float outlier = 0;  ///< Takes the place of one number of the first sample, where it isn't 0.
 };
 
 void fill(GraphBuilder& b, const std::string& constant, std::size_t begin, std::size_t count, float value) {
@@ -126,6 +127,8 @@ const std::vector<Hostile>& hostile() {
       {"ConstantSamples", [](GraphBuilder&) {}, 0},
       {"TinySamples", [](GraphBuilder&) {}, 1e-38F},
       {"HugeSamples", [](GraphBuilder&) {}, 1e15F},
+      {"HugeOutlierInASample", [](GraphBuilder&) {}, 1, true, 1e30F},
+      {"HugeNegativeOutlierInASample", [](GraphBuilder&) {}, 1, true, -1e30F},
   };
   return all;
 }
@@ -197,12 +200,44 @@ TEST_P(HostileModels, EveryTechniqueIsRightOrRefused) {
     SCOPED_TRACE(std::to_string(samples) + " samples");
     Tensor data = numbers.tensor({samples, 2, 8, 8});
     for (float& value : data.mutable_as<float>()) value *= GetParam().data;
+    if (GetParam().outlier != 0) data.mutable_as<float>()[45] = GetParam().outlier;
     expect_right_or_refused(*model, data, GetParam().exact);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(All, HostileModels, ::testing::ValuesIn(hostile()),
                          [](const auto& one) { return std::string(one.param.name); });
+
+/// What calibration never saw saturates, or makes the range of its call: other samples stay sound.
+TEST_F(HostileTest, AnOutlierThatCalibrationNeverSaw) {
+  GraphBuilder b(47);
+  auto x = b.relu("r1", b.conv("conv1", b.input("x", {-1, 2, 8, 8}), 2, 6));
+  b.gemm("fc2", b.relu("r3", b.gemm("fc1", b.flatten("rows", b.max_pool("pool", x)), 96, 8)), 8, 4, false);
+  const auto model = prepare(b.finish({"fc2"}));
+  ASSERT_TRUE(model.has_value()) << model.error().message;
+  const Tensor seen = Numbers(48).tensor({12, 2, 8, 8});
+  for (const float outlier : {1e30F, -1e30F, std::numeric_limits<float>::max()}) {
+    Tensor data = seen;
+    data.mutable_as<float>()[45] = outlier;
+    Calibration calibration(*model, {seen}, 1);
+    for (const Technique& technique : techniques()) {
+      const auto out = compress(*model, *CompressionPlan::parse(*parse_json(technique.plan)), &calibration);
+      if (!out.has_value()) continue;  // refused whatever comes
+      // One sample a call, so that a range that is taken from what comes is the sample's own.
+      const auto y = engine::run_all(out->graph, {data}, 1, 1);
+      const auto before = engine::run_all(out->graph, {seen}, 1, 1);
+      ASSERT_TRUE(y.has_value() && before.has_value()) << technique.plan;
+      const auto got = (*y)[0].to_floats();
+      const auto wanted = (*before)[0].to_floats();
+      for (std::size_t i = 0; i < got.size(); ++i) {
+        EXPECT_FALSE(std::isnan(got[i])) << technique.plan << ", " << outlier;
+        if (i >= 4) {
+          EXPECT_EQ(got[i], wanted[i]) << technique.plan << ", sample " << i / 4;
+        }
+      }
+    }
+  }
+}
 
 TEST_F(HostileTest, LayersOfOneChannelAndOneInput) {
   GraphBuilder b(43);

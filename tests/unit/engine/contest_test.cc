@@ -47,6 +47,15 @@ TEST(Contest, OneContenderIsntTimed) {
   EXPECT_EQ(machine.runs, 0);
 }
 
+TEST(Contest, EndsWhereNobodyIsLeftToBeatTheFirst) {
+  Machine machine;
+  ContestWorld world = machine.world();
+  world.block_us = 300;
+  const std::vector<Contender> all = {machine.contender(10), machine.contender(20)};
+  EXPECT_EQ(fastest(all, world), 0U);
+  EXPECT_LT(machine.now(), 2 * 2 * (300 + 2 * 20)) << "two rounds are enough";
+}
+
 TEST(Contest, TheFirstIsKeptWhereNothingIsClear) {
   Machine machine;
   const std::vector<Contender> all = {machine.contender(100), machine.contender(99.5)};

@@ -77,17 +77,24 @@ Cache& cache() {
 
 }  // namespace
 
-dnnl::memory packed(const dnnl::memory::desc& from, const void* data, const dnnl::memory::desc& to) {
+dnnl::memory packed_by(const dnnl::memory::desc& from, const void* data, const dnnl::memory::desc& to,
+                       const std::function<void(dnnl::memory&)>& pack) {
   const Digest content = graph::digest(data, from.get_size());
   if (dnnl::memory known = cache().find(content, from, to)) return known;
-  // oneDNN reads only; its handle isn't const.
-  dnnl::memory source(from, cpu_engine(), const_cast<void*>(data));
   dnnl::memory target(to, cpu_engine());
-  dnnl::stream stream(cpu_engine());
-  dnnl::reorder(source, target).execute(stream, source, target);
-  stream.wait();
+  pack(target);
   cache().keep({content, from, to, target});
   return target;
+}
+
+dnnl::memory packed(const dnnl::memory::desc& from, const void* data, const dnnl::memory::desc& to) {
+  return packed_by(from, data, to, [&](dnnl::memory& target) {
+    // oneDNN reads only; its handle isn't const.
+    dnnl::memory source(from, cpu_engine(), const_cast<void*>(data));
+    dnnl::stream stream(cpu_engine());
+    dnnl::reorder(source, target).execute(stream, source, target);
+    stream.wait();
+  });
 }
 
 void forget_packed_weights() { cache().clear(); }

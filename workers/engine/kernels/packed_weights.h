@@ -1,6 +1,7 @@
 #pragma once
 
 #include <dnnl.hpp>
+#include <functional>
 
 namespace kerf::engine {
 
@@ -12,6 +13,10 @@ namespace kerf::engine {
 ///
 /// Threads:  any.
 [[nodiscard]] dnnl::memory packed(const dnnl::memory::desc& from, const void* data, const dnnl::memory::desc& to);
+
+/// The same where it isn't the library that packs: `pack` fills what is new. `to` has to tell layouts apart.
+[[nodiscard]] dnnl::memory packed_by(const dnnl::memory::desc& from, const void* data, const dnnl::memory::desc& to,
+                                     const std::function<void(dnnl::memory&)>& pack);
 
 /// Drops what only the cache holds.
 void forget_packed_weights();

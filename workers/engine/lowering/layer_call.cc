@@ -1,5 +1,7 @@
 #include "workers/engine/lowering/layer_call.h"
 
+#include <dnnl.h>
+
 #include <algorithm>
 
 #include "workers/engine/kernels/primitive.h"
@@ -214,6 +216,19 @@ void choose_float(const Node& node, const LayerWeights& weights, LayerCall& call
   const auto shared = node.integer("kerf_shared_values", 0);
   if (weights.bits < 32) call.executes_as += " (" + std::to_string(weights.bits) + "-bit weights)";
   else if (shared > 0) call.executes_as += " (" + std::to_string(shared) + " shared values)";
+}
+
+ByteWeights byte_weights(const LayerCall& call) {
+  ByteWeights out{call.weights_data, call.weight_scales};
+  const int isa = dnnl_get_effective_cpu_isa();
+  const auto has = [isa](int wanted) { return (isa & wanted) == wanted; };
+  if (has(dnnl_cpu_isa_avx2_vnni) || has(dnnl_cpu_isa_avx512_core_vnni)) return out;
+  if (call.kind != LayerCall::Kind::kConv || call.input_numeric.dtype != DType::kS8 || call.weight_zero != 0) return out;
+  const auto given = call.weights_data.as<std::int8_t>();
+  if (std::ranges::any_of(given, [](std::int8_t w) { return w < -64 || w > 63; })) return out;
+  for (std::int8_t& w : out.integers.mutable_as<std::int8_t>()) w = static_cast<std::int8_t>(2 * w);
+  for (float& scale : out.scales) scale /= 2;
+  return out;
 }
 
 void describe_weights(const Node& node, LayerCall& call) {

@@ -55,6 +55,16 @@ void choose_float(const graph::Node& node, const LayerWeights& weights, LayerCal
 /// The weights' descriptor, after the choice.
 void describe_weights(const graph::Node& node, LayerCall& call);
 
+/// Weights and their scales as the library is to get them, after describe_weights().
+///
+/// Where a processor has no VNNI, its convolutions of s8 halve the weights, so that sums of two products fit
+/// 16 bits: weights of 1 would be 0 then. Those that fit s8 twice are given twice, at half the scale.
+struct ByteWeights {
+  graph::Tensor integers;
+  std::vector<float> scales;
+};
+[[nodiscard]] ByteWeights byte_weights(const LayerCall& call);
+
 /// Asks the library for the call with the first `links` links of the chain and, at their end, its
 /// quantization; nullopt where it has none. `by_sum`: a residual lies in the destination.
 [[nodiscard]] std::optional<FoundKernel> find_kernel(const Values& values, const LayerCall& call, const Chain& chain, std::size_t links,

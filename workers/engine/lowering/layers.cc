@@ -8,6 +8,8 @@
 #include "workers/engine/kernels/step.h"
 #include "workers/engine/kernels/zero_points.h"
 #include "workers/engine/lowering/layer_call.h"
+#include "workers/engine/lowering/sign_contest.h"
+#include "workers/engine/lowering/sign_layer.h"
 
 namespace kerf::engine {
 
@@ -151,15 +153,17 @@ Result<Rep> emit(Values& values, const LayerCall& call, const Chain& chain, cons
   }
   step->add(DNNL_ARG_SRC, found.source, call.input.slot, false);
   step->add(DNNL_ARG_DST, found.destination, output, true);
-  step->add_fixed(DNNL_ARG_WEIGHTS, packed(call.weights, call.weights_data.raw(), found.weights));
+  const bool bytes = is_8_bit(call.input_numeric.dtype);
+  const ByteWeights weights = bytes ? byte_weights(call) : ByteWeights{call.weights_data, {}};
+  step->add_fixed(DNNL_ARG_WEIGHTS, packed(call.weights, weights.integers.raw(), found.weights));
   if (!call.bias.empty()) {
     dnnl::memory bias(found.bias, cpu_engine());
     std::copy(call.bias.begin(), call.bias.end(), static_cast<float*>(bias.get_data_handle()));
     step->add_fixed(DNNL_ARG_BIAS, bias);
   }
-  if (is_8_bit(call.input_numeric.dtype)) {
+  if (bytes) {
     add_source_numbers(call, *step);
-    step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, f32_vector(call.weight_scales));
+    step->add_fixed(DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS, f32_vector(weights.scales));
     if (call.weight_zero != 0 && call.kind == LayerCall::Kind::kMatrix) {
       step->add_fixed(DNNL_ARG_ATTR_ZERO_POINTS | DNNL_ARG_WEIGHTS, s32_scalar(call.weight_zero));
     }
@@ -183,6 +187,7 @@ Result<Rep> emit(Values& values, const LayerCall& call, const Chain& chain, cons
 /// Tries the whole chain first, then less and less of it.
 Result<std::optional<LayerOutcome>> fuse(Values& values, const LayerCall& call, const Chain& chain, bool bf16_output,
                                          bool accept_slow) {
+  const auto signs = sign_layer(values, call);
   const std::size_t count = chain.links.size();
   for (std::size_t cut = 0; cut <= count + 1; ++cut) {
     const bool quantize = cut == 0 && chain.quantize.has_value();
@@ -195,6 +200,10 @@ Result<std::optional<LayerOutcome>> fuse(Values& values, const LayerCall& call, 
     for (const bool by_sum : {true, false}) {
       const auto found = find_kernel(values, call, chain, links, quantize, destination, by_sum);
       if (!found || (is_slow(*found) && !(accept_slow && cut == count + 1))) continue;
+      if (signs && !is_8_bit(destination) && sign_links(chain, links) && bits_win(values, call, signs->geometry, *found, {&chain, links, destination, by_sum})) {
+        KERF_ASSIGN(const Rep rep, emit_sign_layer(values, call, *signs, chain, links, destination));
+        return std::optional(LayerOutcome{rep, links, false});
+      }
       KERF_ASSIGN(const Rep rep, emit(values, call, chain, *found, destination, quantize));
       return std::optional(LayerOutcome{rep, links, quantize});
     }

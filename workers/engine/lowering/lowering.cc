@@ -28,8 +28,8 @@ namespace {
 
 class Lowering {
  public:
-  Lowering(const Graph& graph, int threads)
-      : graph_(graph), links_(graph), chains_(find_chains(graph)), values_(graph, plan_, threads), done_(graph.nodes.size(), false), bf16_(graph, links_) {}
+  Lowering(const Graph& graph, int threads, bool timed)
+      : graph_(graph), links_(graph), chains_(find_chains(graph)), values_(graph, plan_, threads, timed), done_(graph.nodes.size(), false), bf16_(graph, links_) {}
 
   Result<Plan> run() {
     KERF_TRY(add_inputs());
@@ -185,6 +185,8 @@ class Lowering {
       numeric.dtype = DType::kBF16;
     }
     KERF_ASSIGN(const Rep rep, emit_pointwise(values_, pending, numeric, name, graph_.nodes[chain.anchor].op));
+    // Layers that count bits take the signs themselves.
+    if (graph_.nodes[chain.anchor].op == "Sign") plan_.steps.back()->droppable = true;
     give(chain, rep);
     return {};
   }
@@ -528,9 +530,9 @@ class Lowering {
 
 }  // namespace
 
-Result<Plan> lower(const Graph& graph, int threads) {
+Result<Plan> lower(const Graph& graph, int threads, bool timed) {
   try {
-    return Lowering(graph, threads).run();
+    return Lowering(graph, threads, timed).run();
   } catch (const std::length_error& error) {
     return Error{ErrorCode::kResourceExhausted, std::string("the model's values don't fit memory: ") + error.what()};
   }

@@ -36,7 +36,7 @@ struct DynamicRep {
 /// one form into another, made when first asked for.
 class Values {
  public:
-  Values(const graph::Graph& graph, Plan& plan, int threads) : graph_(graph), plan_(plan), threads_(threads) {}
+  Values(const graph::Graph& graph, Plan& plan, int threads, bool timed) : graph_(graph), plan_(plan), threads_(threads), timed_(timed) {}
 
   SlotId new_slot(graph::DType dtype, const graph::Shape& dims, Layout layout);
   /// A slot that is the same memory under another shape.
@@ -64,6 +64,8 @@ class Values {
   [[nodiscard]] const graph::Shape& dims(const Rep& rep) const { return plan_.slots[static_cast<std::size_t>(rep.slot)].dims; }
   [[nodiscard]] const graph::ValueInfo& info(const std::string& value) const;
   [[nodiscard]] int threads() const { return threads_; }
+  /// Whether kernels may be timed against each other.
+  [[nodiscard]] bool timed() const { return timed_; }
   [[nodiscard]] Plan& plan() { return plan_; }
   [[nodiscard]] const graph::Graph& graph() const { return graph_; }
 
@@ -79,6 +81,7 @@ class Values {
   const graph::Graph& graph_;
   Plan& plan_;
   int threads_;
+  bool timed_;
   std::map<std::string, std::vector<Rep>> reps_;
   /// Slots of bytes: the plain floats that they were rounded from, and how.
   std::map<SlotId, std::pair<SlotId, Numeric>> rounded_from_;
