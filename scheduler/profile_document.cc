@@ -35,7 +35,8 @@ Json profile_json(const search::Profile& profile) {
       for (const double value : row) list.push_back(number(value));
       adds.push_back(std::move(list));
     }
-    neighbours.push_back({{"first", pair.first}, {"metric", pair.metric}, {"adds", std::move(adds)}});
+    neighbours.push_back(
+        {{"first", pair.first}, {"second", pair.other()}, {"metric", pair.metric}, {"adds", std::move(adds)}});
   }
   Json exact = Json::array();
   for (const bool one : profile.exact) exact.push_back(one);
@@ -54,7 +55,7 @@ search::Profile profile_of(const Json& document) {
     }
     for (const Json& pair : document.at("neighbours")) {
       search::Profile::Neighbours one{pair.at("first").get<std::int64_t>(),
-                                      pair.at("metric").get<std::int64_t>(), {}};
+                                      pair.at("metric").get<std::int64_t>(), {}, pair.value("second", std::int64_t{-1})};
       for (const Json& row : pair.at("adds")) {
         auto& list = one.adds.emplace_back();
         for (const Json& value : row) list.push_back(number_of(value));

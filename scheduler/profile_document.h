@@ -5,7 +5,7 @@
 
 namespace kerf::scheduler {
 
-/// {alone: [dimension][value][metric], neighbours: [{first, metric, adds}], exact: [metric]}; what is
+/// {alone: [dimension][value][metric], neighbours: [{first, second, metric, adds}], exact: [metric]}; what is
 /// unknown is null.
 [[nodiscard]] Json profile_json(const search::Profile& profile);
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "core/metric.h"
 #include "core/plan.h"
@@ -283,12 +284,15 @@ void ProfilePlan::add_pairs(const search::SearchSpace& space) {
         if (keys.empty()) continue;
         for (const std::string& layer : dimensions_[d].layers) layers[layer] = keys;
       }
+      // What decides something else of a layer may stand between.
       std::vector<Pair> found;
-      for (std::size_t d = 0; d + 1 < dimensions_.size(); ++d) {
-        if (!is_precision(d) || !is_precision(d + 1) || at[d] == 0 || at[d + 1] == 0) continue;
-        const auto v = first_of(d + 1, at[d + 1]);
-        const std::string& like = dimensions_[d + 1].values[*v].cost_key;
-        found.push_back({d, at[d], at[d + 1], "", like.empty() ? base_key_ : like});
+      std::optional<std::size_t> before;
+      for (std::size_t d = 0; d < dimensions_.size(); ++d) {
+        if (!is_precision(d)) continue;
+        const auto last = std::exchange(before, d);
+        if (!last || at[*last] == 0 || at[d] == 0) continue;
+        const std::string& like = dimensions_[d].values[*first_of(d, at[d])].cost_key;
+        found.push_back({*last, d, at[*last], at[d], "", like.empty() ? base_key_ : like});
       }
       if (found.empty()) continue;
       const std::string key = want(cost_, "cost", with_global(layers, global_));
@@ -390,6 +394,21 @@ double ProfilePlan::in_metric(const std::string& metric, const Adds& adds, doubl
   return kUnknown;
 }
 
+// Bytes are a sum over layers where each has one dimension, and all of them were looked at. What a file
+// holds once and how its text shortens leave less than a hundredth of it.
+bool ProfilePlan::is_exact(std::size_t metric, const Looks& looks, const search::Profile& profile) const {
+  if (overlap_ || (metrics_[metric] != "weight_bytes" && metrics_[metric] != "storage_bytes")) return false;
+  for (std::size_t d = 0; d < dimensions_.size(); ++d) {
+    for (std::size_t v = 0; v < dimensions_[d].values.size(); ++v) {
+      const double adds = profile.at(d, v, metric);
+      const std::string& round = dimensions_[d].values[v].cost_key;
+      if (!std::isfinite(adds) || (!round.empty() && looks.cost(round) == nullptr)) return false;
+      if (dimensions_[d].kind == DimensionKind::kGlobal && adds != 0) return false;
+    }
+  }
+  return true;
+}
+
 search::Profile ProfilePlan::profile(const std::map<std::string, Json>& documents) const {
   search::Profile out;
   const Looks looks(*this, documents);
@@ -409,13 +428,14 @@ search::Profile ProfilePlan::profile(const std::map<std::string, Json>& document
       }
     }
   }
-  for (const std::string& metric : metrics_) out.exact.push_back(!overlap_ && metric == "weight_bytes");
+  for (std::size_t m = 0; m < metrics_.size(); ++m) out.exact.push_back(is_exact(m, looks, out));
   // What stands before a layer of one kind, behind one of another.
   std::map<std::size_t, std::vector<const Pair*>> by_first;
   for (const Pair& pair : pairs_) by_first[pair.first].push_back(&pair);
   for (const auto& [first, pairs] : by_first) {
     const Dimension& left = dimensions_[first];
-    const Dimension& right = dimensions_[first + 1];
+    const std::size_t second = pairs.front()->second;
+    const Dimension& right = dimensions_[second];
     std::map<std::pair<int, int>, double> added;
     for (const Pair* pair : pairs) {
       const CostLook* mixed = looks.cost(pair->key);
@@ -431,7 +451,8 @@ search::Profile ProfilePlan::profile(const std::map<std::string, Json>& document
       const double unit = in_metric(metrics_[m], {0, 1, 0, 0, 0}, base_us);
       if (!std::isfinite(unit) || unit == 0 || metrics_[m] == "throughput_sps") continue;
       search::Profile::Neighbours neighbours{static_cast<std::int64_t>(first),
-                                             static_cast<std::int64_t>(m), {}};
+                                             static_cast<std::int64_t>(m), {},
+                                             static_cast<std::int64_t>(second)};
       for (const Value& v : left.values) {
         auto& row = neighbours.adds.emplace_back();
         for (const Value& w : right.values) {

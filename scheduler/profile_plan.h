@@ -29,8 +29,8 @@ namespace kerf::scheduler {
 ///           log-scores; of the outputs where they aren't scores or the study is about their values)
 ///           with the metric's sign, for the sampler to fit a scale;
 ///           latency_p50/p90/p99_us, latency_ratio, throughput_sps: from the sum of steps;
-///           weight_bytes, storage_bytes, macs: from the plans; weight_bytes is exact where no layer has
-///           two dimensions. A packed file has what all layers of a kind share once: that is taken off
+///           weight_bytes, storage_bytes, macs: from the plans; weight_bytes and storage_bytes are exact
+///           (within a hundredth) where no layer has two dimensions and nothing is unknown. A packed file has what all layers of a kind share once: that is taken off
 ///           each value by comparing single files with the round's.
 ///           Others are unknown.
 class ProfilePlan {
@@ -71,8 +71,8 @@ class ProfilePlan {
     std::vector<std::string> layers;
     std::vector<Value> values;
   };
-  struct Pair {                  ///< Alternating neighbours, of dimension `first` and the next.
-    std::size_t first = 0;
+  struct Pair {                  ///< Alternating neighbours: `first` and the next dimension of a precision.
+    std::size_t first = 0, second = 0;
     int before = 0, after = 0;   ///< Kinds of activations.
     std::string key;             ///< The alternating look,
     std::string like;            ///< and the one in which both are as `after`.
@@ -90,6 +90,7 @@ class ProfilePlan {
   void add_pairs(const search::SearchSpace& space);
   [[nodiscard]] Adds adds(const Dimension& dimension, const Value& value, const Looks& looks) const;
   [[nodiscard]] std::map<std::string, double> storage_shared(const Looks& looks) const;
+  [[nodiscard]] bool is_exact(std::size_t metric, const Looks& looks, const search::Profile& profile) const;
   [[nodiscard]] double in_metric(const std::string& metric, const Adds& adds, double base_us) const;
 
   Json damage_identity_, cost_identity_;  ///< What keys are made of, beside the plan.

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "search/dedupe.h"
-#include "search/native/sampler.h"
+#include "search/native/chain_order.h"
 #include "search/optuna/optuna_sampler.h"
 #include "search/proposer.h"
 #include "search/random.h"
@@ -75,7 +75,7 @@ Result<std::unique_ptr<Sampler>> make_sampler(const std::string& name, SamplerPr
     if (!problem.profile.empty() && problem.anchors.size() > kAnchorsBesideProfile) {
       problem.anchors.resize(kAnchorsBesideProfile);
     }
-    proposer = std::make_unique<native::NativeProposer>(problem);
+    proposer = native::make_native_proposer(problem);
   } else if (name == "random") {
     proposer = make_random_proposer(problem);
   } else if (is_optuna_sampler(name)) {

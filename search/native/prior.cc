@@ -81,7 +81,7 @@ MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout, std:
   out.exact = metric < profile.exact.size() && profile.exact[metric];
   for (const Profile::Neighbours& pair : profile.neighbours) {
     const auto d = static_cast<std::size_t>(pair.first);
-    if (pair.metric != static_cast<std::int64_t>(metric) || d + 1 >= layout.size()) continue;
+    if (pair.metric != static_cast<std::int64_t>(metric) || d + 1 >= layout.size() || pair.other() != pair.first + 1) continue;
     if (out.chain.empty()) out.chain.assign(layout.chain_values, 0.0);
     for (std::size_t v = 0; v < pair.adds.size() && v < layout.counts[d]; ++v) {
       for (std::size_t w = 0; w < pair.adds[v].size() && w < layout.counts[d + 1]; ++w) {

@@ -12,13 +12,17 @@ namespace kerf::search {
 /// sensitivity for an accuracy); what it doesn't know is NaN. Vectors that are too short say nothing
 /// of the rest.
 struct Profile {
-  /// Side by side in the model: dimensions `first` and `first + 1`.
+  /// Side by side in the model: dimensions `first` and `second`, which need not stand side by side in
+  /// the space (channels of a layer are decided between its precision and the next layer's).
   struct Neighbours {
     std::int64_t first = 0;
     std::int64_t metric = 0;
-    /// [value of first][value of first + 1]: what the pair adds beyond both alone (a reorder between
+    /// [value of first][value of second]: what the pair adds beyond both alone (a reorder between
     /// two memory formats, say).
     std::vector<std::vector<double>> adds;
+    std::int64_t second = -1;  ///< -1: first + 1.
+
+    [[nodiscard]] std::int64_t other() const { return second < 0 ? first + 1 : second; }
   };
 
   /// [dimension][value][metric]: what it adds, as a difference; only differences between the values

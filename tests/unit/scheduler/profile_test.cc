@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -141,7 +142,7 @@ TEST_F(ProfileTest, TheSamplerStartsFromWhatWorkersSaw) {
   ASSERT_EQ(profile.exact.size(), 3U);
   EXPECT_FALSE(profile.exact[0]);
   EXPECT_FALSE(profile.exact[1]);
-  EXPECT_FALSE(profile.exact[2]);
+  EXPECT_TRUE(profile.exact[2]) << "bytes follow from the plan";
   ASSERT_EQ(profile.neighbours.size(), 2U);
   const auto& pair = profile.neighbours[0];
   EXPECT_EQ(pair.first, 0);
@@ -345,6 +346,8 @@ TEST_F(ProfilePlanTest, BoundsFollowTheirMetricsAndMissingLooksStayUnknown) {
   looks.erase(made.damage().front().key);
   const search::Profile part = made.profile(looks);
   EXPECT_TRUE(std::isnan(part.at(0, 1, 0)));
+  EXPECT_TRUE(whole.exact.at(2));
+  EXPECT_FALSE(part.exact.at(2)) << "a value's bytes aren't known";
   EXPECT_NEAR(part.at(0, 1, 1), whole.at(0, 1, 1), 1e-12) << "its cost was seen";
   EXPECT_TRUE(made.profile({}).empty());
 }
@@ -374,6 +377,21 @@ TEST_F(ProfilePlanTest, AStudyThatTimesNothingTakesNoLooksAtNeighbours) {
   const ProfilePlan made = ProfilePlan::make(study, *space, simulation::hardware());
   EXPECT_EQ(made.cost().size(), 6U) << "f32 and five rounds, which say what files share";
   EXPECT_TRUE(made.profile(all_looks(made)).neighbours.empty());
+}
+
+TEST_F(ProfilePlanTest, NeighboursMeetAcrossWhatElseALayerDecides) {
+  Json space = {{"default", {{"weight_bits", {8, 32}}, {"activation_bits", {8, 32}}, {"codebook", {0, 16}}}}};
+  const ProfilePlan made = plan(space, simulation::small_model());
+  const search::Profile profile = made.profile(all_looks(made));
+  const auto on_latency = [](const auto& pair) { return pair.metric == 1; };
+  ASSERT_EQ(std::count_if(profile.neighbours.begin(), profile.neighbours.end(), on_latency), 2);
+  const auto pair = std::find_if(profile.neighbours.begin(), profile.neighbours.end(), on_latency);
+  EXPECT_EQ(pair->first, 0);
+  EXPECT_EQ(pair->other(), 2) << "a codebook stands between two precisions";
+  // f32, 8/32, 8/8.
+  EXPECT_NEAR(pair->adds.at(0).at(2), 2, 1e-12);
+  const search::Profile back = profile_of(profile_json(profile));
+  EXPECT_EQ(back.neighbours.at(0).other(), profile.neighbours.at(0).other());
 }
 
 TEST_F(ProfilePlanTest, LayersOfTwoDimensionsHaveNoExactBytes) {
