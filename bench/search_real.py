@@ -2,20 +2,28 @@
 
 usage: search_real.py BUILD_DIR [--models a,b] [--seeds N] [--trials 20] [--optuna-trials 200]
                       [--samplers optuna-tpe,optuna-nsga2] [--objectives accuracy,latency_p50_us,storage_bytes]
-                      [--samples 1000] [--judge evaluation|test] [--workers 2] [--drop 0.05] [--space precision|channels] [--json OUT]
+                      [--samples 1000] [--judge unseen|evaluation] [--unseen 12000] [--workers 2] [--drop 0.05]
+                      [--space precision|channels] [--json OUT]
+                      [--keep DIR] [--stages search,quality,timing] [--seconds N]
 
 Every run is a `kerf run` of its own in an empty directory: same model, data, space, constraint, seed;
-all start from the uniform candidates. Their fronts are then measured again in one session, one plan
-of each run after the other, latency as the ratio to the f32 baseline that is timed beside it, so that
-neither the hour nor a lucky measurement decides (nor, with `--judge test`, a lucky evaluation set: of
-200 accuracies the best are lucky ones). A gain is the hypervolume of those over that of the
-baseline and the uniform candidates alone. The reference point is the study's: the baseline's accuracy
-less the constraint, 1.1 × the baseline's value of what is minimised.
+all start from the uniform candidates. Their fronts are then measured again: accuracy on samples that
+no search saw (`--judge unseen`: what is left of the evaluation part, and the test part; of shapes the
+test part is drawn on), as of 200 accuracies on 1,000 samples the best are lucky ones, and a front that
+is judged by the samples that chose it keeps its luck; latency in one session, one plan of each run
+after the other, as the ratio to the f32 baseline that is timed beside it. A gain is the hypervolume of
+those over that of the baseline and the uniform candidates alone. The reference point is the study's:
+the baseline's accuracy less the constraint, 1.1 × the baseline's value of what is minimised.
 
 `--space precision` is six values a layer (f32, bf16, 8 and 4 bits with f32 or 8-bit activations),
 `channels` also a quarter or half of the channels.
+
+With `--keep` what was run and measured stays in DIR, and a later call goes on from it. `--stages` takes
+only some parts of the work (what needs the machine alone, and what doesn't: quality); after `--seconds`
+nothing new is begun.
 """
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -41,6 +49,16 @@ MAXIMISED = {"accuracy", "top5", "agreement", "sqnr_db", "throughput_sps"}
 ANCHORS = 8  # what a search starts from at most
 
 
+class NotYet(Exception):
+    """A part of a row that this call isn't to do."""
+
+
+def is_uniform(plan):
+    """Whether all layers are alike, but for their channels."""
+    layers = [{k: v for k, v in layer.items() if k != "prune"} for layer in plan.get("layers", {}).values()]
+    return all(layer == layers[0] for layer in layers)
+
+
 def hypervolume(points, reference):
     """Of minimised points; slices along the last objective."""
     points = [p for p in points if all(a < r for a, r in zip(p, reference))]
@@ -58,13 +76,30 @@ def hypervolume(points, reference):
 
 
 class Bench:
-    def __init__(self, arguments, folder):
+    def __init__(self, arguments, folder, kept, deadline):
         self.arguments = arguments
         self.folder = pathlib.Path(folder)
+        self.kept = pathlib.Path(kept)
+        self.deadline = deadline
+        self.stages = arguments.stages.split(",")
         self.kerf = pathlib.Path(arguments.build) / "bin/kerf"
         self.objectives = arguments.objectives.split(",")
         self.environment = dict(os.environ)
         self.environment.setdefault("KERF_PYTHON", str(ROOT / "build/venv/bin/python"))
+
+    def once(self, stage, name, make):
+        """What is kept under this name, or made now."""
+        file = self.kept / f"{name}.json"
+        if file.exists():
+            return json.loads(file.read_text())
+        if stage not in self.stages or time.monotonic() > self.deadline:
+            raise NotYet(f"{stage} of {name}")
+        made = make()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".part")
+        partial.write_text(json.dumps(made))
+        partial.replace(file)
+        return made
 
     def run(self, *command):
         done = subprocess.run([str(self.kerf), *map(str, command)], capture_output=True, text=True, env=self.environment)
@@ -72,17 +107,38 @@ class Bench:
             sys.exit(f"kerf {command[0]} failed: {done.stderr.strip()[-500:]}")
         return json.loads(done.stdout)
 
-    def part(self, source, name):
-        """At most so many samples of a part, the first ones."""
+    def part(self, source, name, first=0, last=None):
+        """Samples of a part, the first ones that a search is given unless said otherwise."""
+        last = self.arguments.samples if last is None else last
         target = self.folder / f"{source.parent.name}-{name}.npz"
         if not target.exists():
             with np.load(source) as arrays:
-                np.savez(target, **{key: arrays[key][:self.arguments.samples] for key in arrays.files})
+                np.savez(target, **{key: arrays[key][first:last] for key in arrays.files})
+        return target
+
+    def unseen(self, model, data):
+        """Samples that no search is given."""
+        target = self.kept / f"{data.name}-{self.arguments.samples}-{self.arguments.unseen}.npz"
+        if target.exists():
+            return target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if model.startswith("shapes/"):
+            # The first pictures of a split don't depend on how many are drawn after them.
+            sys.path.insert(0, str(data))
+            import make_data
+            x, y = make_data.draw("test", self.arguments.unseen, 32)
+            np.savez(target, x=x, y=y)
+            return target
+        with np.load(data / "evaluation.npz") as rest, np.load(data / "test.npz") as test:
+            np.savez(target, **{key: np.concatenate([rest[key][self.arguments.samples:], test[key]])[:self.arguments.unseen]
+                                for key in test.files})
         return target
 
     def study(self, model):
         path, data, preprocess = MODELS[model]
-        self.judge = self.part(data / f"{self.arguments.judge}.npz", self.arguments.judge)
+        self.judge = (self.unseen(model, data) if self.arguments.judge == "unseen"
+                      else self.part(data / "evaluation.npz", "evaluation"))
+        self.few = self.part(data / "test.npz", "few", 0, 64)
         layer = {"weight_bits": [4, 8, 16, 32], "activation_bits": [8, 32]}
         if self.arguments.space == "channels":
             layer["prune"] = {"structure": "channel", "ratios": [0, 0.25, 0.5]}
@@ -102,39 +158,60 @@ class Bench:
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(dict(study, search={"sampler": sampler, "seed": seed}, budget={"trials": trials})))
         start = time.monotonic()
-        data_dir = tempfile.mkdtemp(dir=self.folder)
-        report = self.run("run", file, "--data-dir", data_dir, "--workers", self.arguments.workers, "--json", "--quiet")
+        with tempfile.TemporaryDirectory(dir=self.folder) as data_dir:
+            report = self.run("run", file, "--data-dir", data_dir, "--workers", self.arguments.workers, "--json", "--quiet")
         report["wall"] = time.monotonic() - start
         return report
 
-    def measure(self, study, plan):
+    def measure(self, study, plan, data):
         file = self.folder / "plan.json"
         file.write_text(json.dumps(plan))
-        return self.run("eval", study["model"], "--plan", file, "--data", self.judge,
+        return self.run("eval", study["model"], "--plan", file, "--data", data,
                         "--calibration", study["data"]["calibration"], "--preprocess", self.preprocess, "--json")
 
-    def again(self, study, runs):
-        """Metrics of all plans of `runs`, measured in turn in one session."""
+    def again(self, study, runs, model, row):
+        """Metrics of all plans of `runs`: quality on the judge's samples, then latency in one session."""
         plans = {}
         order = [list(run.values()) for run in runs.values()]
         for i in range(max(map(len, order))):
             for members in order:
                 if i < len(members):
                     plans[json.dumps(members[i], sort_keys=True)] = members[i]
-        measured = {key: self.measure(study, plan) for key, plan in plans.items()}
+        short = {key: hashlib.sha256(key.encode()).hexdigest()[:16] for key in plans}
+        judge = f"{model}/{self.arguments.judge}-{self.arguments.samples}-{self.arguments.unseen}"
+        measured = {key: self.once("quality", f"{judge}/{short[key]}", lambda plan=plan: self.measure(study, plan, self.judge))
+                    for key, plan in plans.items()}
+        if "latency_p50_us" in self.objectives:
+            for key, plan in plans.items():
+                timed = self.once("timing", f"{row}/timed-{short[key]}", lambda plan=plan: self.measure(study, plan, self.few))
+                measured[key] = dict(measured[key], **{m: v for m, v in timed.items() if m.startswith("latency")})
         return measured
 
     def compare(self, model, seed):
         study = self.study(model)
-        reports = {"profile": self.search(study, "profile", self.arguments.trials, seed)}
-        for sampler in self.arguments.samplers.split(","):
-            reports[sampler] = self.search(study, sampler, self.arguments.optuna_trials, seed)
+        row = f"{model}/{'-'.join(self.objectives)}-{self.arguments.space}-{self.arguments.samples}/{seed}"
+        reports = {}
+        missing = None
+        for sampler in ["profile", *self.arguments.samplers.split(",")]:
+            trials = self.arguments.trials if sampler == "profile" else self.arguments.optuna_trials
+            try:
+                reports[sampler] = self.once("search", f"{row}/{sampler}-{trials}",
+                                             lambda: self.search(study, sampler, trials, seed))
+            except NotYet as left:
+                missing = left
+        if missing:
+            raise missing
         first = reports[self.arguments.samplers.split(",")[0]]["trials"][:ANCHORS]
-        runs = {"anchors": {t["number"]: t["candidate"] for t in first if t["state"] == "complete"}}
+        runs = {"anchors": {}}
+        for trial in first:
+            if not is_uniform(trial["candidate"]):
+                break
+            if trial["state"] == "complete":
+                runs["anchors"][trial["number"]] = trial["candidate"]
         for name, report in reports.items():
             runs[name] = {m["trial"]: m["candidate"] for m in report["front"]}
         # Everyone starts from the uniform candidates, or could have: they are the baseline's company.
-        measured = self.again(study, runs)
+        measured = self.again(study, runs, model, row)
         baseline = measured[json.dumps(runs["anchors"][0], sort_keys=True)]
         timed = "latency_p50_us" in self.objectives
         sign = {m: -1 if m in MAXIMISED else 1 for m in self.objectives}
@@ -198,20 +275,29 @@ def main():
     parser.add_argument("--samplers", default="optuna-tpe,optuna-nsga2")
     parser.add_argument("--objectives", default="accuracy,latency_p50_us,storage_bytes")
     parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--judge", choices=["evaluation", "test"], default="evaluation")
+    parser.add_argument("--judge", choices=["unseen", "evaluation"], default="unseen")
+    parser.add_argument("--unseen", type=int, default=12000, help="samples of the judge, at most")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--drop", type=float, default=0.05)
     parser.add_argument("--space", choices=["precision", "channels"], default="precision")
     parser.add_argument("--json", help="all rows are written there")
+    parser.add_argument("--keep", help="what was run and measured is kept there, and found there")
+    parser.add_argument("--stages", default="search,quality,timing")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="nothing new is begun later")
     arguments = parser.parse_args()
     rows = []
+    deadline = time.monotonic() + arguments.seconds
     for model in arguments.models.split(","):
         if not MODELS[model][0].exists():
             print(f"{model}: not here, left out")
             continue
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
             with tempfile.TemporaryDirectory(prefix="kerf-search-real-") as folder:
-                rows.append(Bench(arguments, folder).compare(model, seed))
+                try:
+                    rows.append(Bench(arguments, folder, arguments.keep or folder, deadline).compare(model, seed))
+                except NotYet as left:
+                    print(f"{model}, seed {seed}: left for another call: {left}", flush=True)
+                    continue
             show(rows[-1])
             if arguments.json:
                 pathlib.Path(arguments.json).write_text(json.dumps(rows, indent=1))
@@ -220,7 +306,7 @@ def main():
         ratios.setdefault(row["model"], []).append(row["ratio"])
     print()
     for model, values in ratios.items():
-        print(f"{model}: median gain ratio {statistics.median(values):.2f} over {len(values)} seeds")
+        print(f"{model}: median gain ratio {statistics.median(values):.2f}, worst {min(values):.2f}, over {len(values)} seeds")
     medians = [statistics.median(v) for v in ratios.values()]
     if medians and all(0 < m < math.inf for m in medians):
         print(f"geometric mean {math.exp(statistics.fmean(map(math.log, medians))):.2f}")

@@ -11,6 +11,7 @@
 #include "core/metric.h"
 #include "core/plan.h"
 #include "core/sha256.h"
+#include "scheduler/profile_looks.h"
 
 namespace kerf::scheduler {
 
@@ -52,40 +53,6 @@ Json with_global(Json layers, const Json& global) {
 }
 
 }  // namespace
-
-/// Documents by key, parsed once.
-class ProfilePlan::Looks {
- public:
-  Looks(const ProfilePlan& plan, const std::map<std::string, Json>& documents) {
-    for (const Want& want : plan.damage_) {
-      const auto found = documents.find(want.key);
-      if (found == documents.end()) continue;
-      if (auto look = DamageLook::parse(found->second); look.has_value()) damage_[want.key] = *look;
-    }
-    for (const Want& want : plan.cost_) {
-      const auto found = documents.find(want.key);
-      if (found == documents.end()) continue;
-      if (auto look = CostLook::parse(found->second); look.has_value()) cost_[want.key] = *look;
-    }
-    base_ = cost(plan.base_key_);
-  }
-
-  [[nodiscard]] const DamageLook* damage(const std::string& key) const {
-    const auto found = damage_.find(key);
-    return found == damage_.end() ? nullptr : &found->second;
-  }
-  [[nodiscard]] const CostLook* cost(const std::string& key) const {
-    const auto found = cost_.find(key);
-    return found == cost_.end() ? nullptr : &found->second;
-  }
-  [[nodiscard]] const CostLook* base() const { return base_; }
-  [[nodiscard]] bool empty() const { return damage_.empty() && cost_.empty(); }
-
- private:
-  std::map<std::string, DamageLook> damage_;
-  std::map<std::string, CostLook> cost_;
-  const CostLook* base_ = nullptr;
-};
 
 std::string ProfilePlan::want(std::vector<Want>& list, const char* what, const Json& plan) {
   const auto parsed = CompressionPlan::parse(plan);
@@ -355,28 +322,6 @@ ProfilePlan::Adds ProfilePlan::adds(const Dimension& dimension, const Value& val
   return out;
 }
 
-// Per round, what each of its values counts beside the first: single files hold it each, the round's
-// file once.
-std::map<std::string, double> ProfilePlan::storage_shared(const Looks& looks) const {
-  std::map<std::string, std::vector<double>> singles;
-  for (const Dimension& dimension : dimensions_) {
-    if (dimension.kind == DimensionKind::kGlobal || dimension.kind == DimensionKind::kPrune) continue;
-    for (const Value& value : dimension.values) {
-      if (!value.cost_key.empty()) singles[value.cost_key].push_back(adds(dimension, value, looks).storage_bytes);
-    }
-  }
-  std::map<std::string, double> out;
-  for (const auto& [key, list] : singles) {
-    const CostLook* look = looks.cost(key);
-    if (look == nullptr || looks.base() == nullptr || list.size() < 2) continue;
-    double sum = static_cast<double>(looks.base()->storage_bytes);
-    for (const double one : list) sum += one;
-    const double shared = (sum - static_cast<double>(look->storage_bytes)) / static_cast<double>(list.size() - 1);
-    if (std::isfinite(shared)) out[key] = shared;
-  }
-  return out;
-}
-
 double ProfilePlan::in_metric(const std::string& metric, const Adds& adds, double base_us) const {
   static const std::set<std::string> kFalls = {"accuracy", "top5", "agreement", "sqnr_db"};
   static const std::set<std::string> kGrows = {"accuracy_drop", "mae", "rmse", "kl"};
@@ -414,21 +359,24 @@ search::Profile ProfilePlan::profile(const std::map<std::string, Json>& document
   const Looks looks(*this, documents);
   if (looks.empty()) return out;
   const double base_us = looks.base() == nullptr ? kUnknown : looks.base()->total_us();
-  const std::map<std::string, double> shared = storage_shared(looks);
+  std::vector<std::vector<Adds>> all;
   for (const Dimension& dimension : dimensions_) {
+    auto& values = all.emplace_back();
+    for (const Value& value : dimension.values) values.push_back(adds(dimension, value, looks));
+  }
+  const bool each_seen = settle_storage(all, looks);
+  for (const auto& dimension : all) {
     auto& values = out.alone.emplace_back();
-    for (const Value& value : dimension.values) {
-      Adds adds_here = adds(dimension, value, looks);
-      if (const auto once = shared.find(value.cost_key); once != shared.end()) {
-        adds_here.storage_bytes -= once->second;
-      }
+    for (const Adds& adds_here : dimension) {
       auto& metrics = values.emplace_back();
       for (std::size_t m = 0; m < metrics_.size(); ++m) {
         metrics.push_back(signs_[m] * in_metric(metrics_[m], adds_here, base_us));
       }
     }
   }
-  for (std::size_t m = 0; m < metrics_.size(); ++m) out.exact.push_back(is_exact(m, looks, out));
+  for (std::size_t m = 0; m < metrics_.size(); ++m) {
+    out.exact.push_back(is_exact(m, looks, out) && (each_seen || metrics_[m] != "storage_bytes"));
+  }
   // What stands before a layer of one kind, behind one of another.
   std::map<std::size_t, std::vector<const Pair*>> by_first;
   for (const Pair& pair : pairs_) by_first[pair.first].push_back(&pair);

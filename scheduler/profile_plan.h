@@ -30,8 +30,10 @@ namespace kerf::scheduler {
 ///           with the metric's sign, for the sampler to fit a scale;
 ///           latency_p50/p90/p99_us, latency_ratio, throughput_sps: from the sum of steps;
 ///           weight_bytes, storage_bytes, macs: from the plans; weight_bytes and storage_bytes are exact
-///           (within a hundredth) where no layer has two dimensions and nothing is unknown. A packed file has what all layers of a kind share once: that is taken off
-///           each value by comparing single files with the round's.
+///           (within a hundredth) where no layer has two dimensions and nothing is unknown. A packed file
+///           has what all layers of a kind share once: that is taken off each value by comparing single
+///           files with the round's. What a value without a look at its damage weighs is the round's
+///           file, dealt to layers by what another value takes off them.
 ///           Others are unknown.
 class ProfilePlan {
  public:
@@ -89,7 +91,8 @@ class ProfilePlan {
   void add_rounds(const search::SearchSpace& space);
   void add_pairs(const search::SearchSpace& space);
   [[nodiscard]] Adds adds(const Dimension& dimension, const Value& value, const Looks& looks) const;
-  [[nodiscard]] std::map<std::string, double> storage_shared(const Looks& looks) const;
+  /// Whether every value had a file of its own: none is an estimate.
+  bool settle_storage(std::vector<std::vector<Adds>>& all, const Looks& looks) const;
   [[nodiscard]] bool is_exact(std::size_t metric, const Looks& looks, const search::Profile& profile) const;
   [[nodiscard]] double in_metric(const std::string& metric, const Adds& adds, double base_us) const;
 

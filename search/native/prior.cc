@@ -30,6 +30,67 @@ bool is_damage(const Layout& layout, const std::vector<double>& terms) {
   return 2 * harmless > layout.size();
 }
 
+/// What isn't known (NaN), from what is: sign·exp(layer + kind), fitted in turns to the known terms that
+/// aren't zero. Where some are positive and some negative, or nothing of the kind is known, the mean of
+/// the kind's known terms, or 0.
+void fill_unknown(const Layout& layout, const std::vector<std::size_t>& kinds, std::size_t kind_count,
+                  std::vector<double>& terms) {
+  constexpr int kRounds = 30;
+  std::vector<double> sums(kind_count, 0.0);
+  std::vector<double> known(kind_count, 0.0);
+  std::vector<double> of_kind(kind_count, 0.0);  // in logarithms
+  std::vector<double> of_layer(layout.size(), 0.0);
+  std::vector<double> kind_members(kind_count, 0.0);
+  std::vector<double> layer_members(layout.size(), 0.0);
+  bool positive = false;
+  bool negative = false;
+  const auto each = [&](auto&& see) {
+    for (std::size_t d = 0; d < layout.size(); ++d) {
+      for (std::size_t v = 0; v < layout.counts[d]; ++v) {
+        const std::size_t at = layout.offsets[d] + v;
+        if (std::isfinite(terms[at]) && terms[at] != 0) see(d, kinds[at], std::log(std::abs(terms[at])));
+      }
+    }
+  };
+  for (std::size_t at = 0; at < terms.size(); ++at) {
+    if (!std::isfinite(terms[at])) continue;
+    sums[kinds[at]] += terms[at];
+    known[kinds[at]] += 1;
+    positive = positive || terms[at] > 0;
+    negative = negative || terms[at] < 0;
+  }
+  each([&](std::size_t d, std::size_t k, double) {
+    kind_members[k] += 1;
+    layer_members[d] += 1;
+  });
+  for (int round = 0; round < kRounds; ++round) {
+    std::fill(of_kind.begin(), of_kind.end(), 0.0);
+    each([&](std::size_t d, std::size_t k, double log) { of_kind[k] += (log - of_layer[d]) / kind_members[k]; });
+    std::fill(of_layer.begin(), of_layer.end(), 0.0);
+    each([&](std::size_t d, std::size_t k, double log) { of_layer[d] += (log - of_kind[k]) / layer_members[d]; });
+  }
+  double mean = 0;
+  double layers = 0;
+  for (std::size_t d = 0; d < layout.size(); ++d) {
+    mean += of_layer[d];
+    layers += layer_members[d] > 0 ? 1 : 0;
+  }
+  mean /= std::max(1.0, layers);
+  const double sign = negative ? -1 : 1;
+  for (std::size_t d = 0; d < layout.size(); ++d) {
+    for (std::size_t v = 0; v < layout.counts[d]; ++v) {
+      const std::size_t at = layout.offsets[d] + v;
+      if (std::isfinite(terms[at])) continue;
+      const std::size_t k = kinds[at];
+      if (positive != negative && kind_members[k] > 0) {
+        terms[at] = sign * std::exp(of_kind[k] + (layer_members[d] > 0 ? of_layer[d] : mean));
+      } else {
+        terms[at] = known[k] > 0 ? sums[k] / known[k] : 0;
+      }
+    }
+  }
+}
+
 }  // namespace
 
 MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout, std::size_t metric,
@@ -47,8 +108,6 @@ MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout, std:
   }
   const Profile& profile = problem.profile;
   std::vector<double> terms(layout.values);
-  std::vector<double> sums(out.kind_count, 0.0);
-  std::vector<double> counts(out.kind_count, 0.0);
   std::size_t known = 0;
   bool negative = false;
   for (std::size_t d = 0; d < layout.size(); ++d) {
@@ -58,16 +117,10 @@ MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout, std:
       if (!std::isfinite(terms[at])) continue;
       ++known;
       negative = negative || terms[at] < 0;
-      sums[out.kinds[at]] += terms[at];
-      counts[out.kinds[at]] += 1;
     }
   }
   if (2 * known < layout.values || known == 0) return out;
-  for (std::size_t at = 0; at < layout.values; ++at) {
-    if (std::isfinite(terms[at])) continue;
-    const std::size_t kind = out.kinds[at];
-    terms[at] = counts[kind] > 0 ? sums[kind] / counts[kind] : 0;
-  }
+  fill_unknown(layout, out.kinds, out.kind_count, terms);
   if (negative) {
     for (std::size_t d = 0; d < layout.size(); ++d) {
       const auto first = terms.begin() + static_cast<std::ptrdiff_t>(layout.offsets[d]);

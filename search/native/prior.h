@@ -11,8 +11,9 @@ namespace kerf::search::native {
 /// What the problem's profile says of a metric (objectives, then constraints), minimised by `sign`.
 ///
 /// Terms are differences to the least of their dimension where some are negative. A value that the
-/// profile doesn't know has the mean of the known ones of its kind. A metric of which less than half
-/// is known has no terms.
+/// profile doesn't know has what its layer and its kind have in common with the known ones, as factors;
+/// the mean of its kind where terms have both signs. A metric of which less than half is known has no
+/// terms.
 ///
 /// Values are of one kind where they mean the same in several layers: dimensions with equally many
 /// values and the same ending of their names ("precision", "prune", …), the same index. Global

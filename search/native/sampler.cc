@@ -305,7 +305,9 @@ std::vector<Individual> NativeProposer::population() const {
 
 Result<Choices> NativeProposer::propose(std::int64_t attempt) {
   if (layout_.size() == 0) return Choices{};
-  if (told_.size() < 2) return explore(attempt);
+  // With a look the baseline is enough to begin: what is asked for while the first uniform candidate
+  // is measured is a trial like any other.
+  if (told_.size() < (looked_ ? 1 : 2)) return explore(attempt);
   learn();
   if (guarded_ && known_count_ % 2 == 0) {
     Rng random({problem_.seed, known_count_, attempt, kEvolutionStream});

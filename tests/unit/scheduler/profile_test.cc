@@ -369,6 +369,41 @@ TEST_F(ProfilePlanTest, WhatAFileHoldsOnceIsTakenOffEachValue) {
   for (std::size_t d = 0; d < 3; ++d) EXPECT_NEAR(after.at(d, 1, 2), before.at(d, 1, 2), 1e-9);
 }
 
+TEST_F(ProfilePlanTest, BytesOfValuesThatNobodyLookedAtComeFromTheRoundsFile) {
+  const ProfilePlan made = plan({{"default", {{"weight_bits", {4, 8, 32}}, {"activation_bits", {8}}}}},
+                                simulation::small_model());
+  std::map<std::string, Json> looks = all_looks(made);
+  // Layers of 1,000, 2,000 and 4,000 weights: as many bytes less at 4 bits, half of it at 8.
+  const ModelInfo model = simulation::small_model();
+  std::map<std::string, double> weights;
+  for (std::size_t i = 0; i < model.layers.size(); ++i) weights[model.layers[i].name] = 1000.0 * (1 << i);
+  const auto bytes_of = [&](const Json& document) {
+    double bytes = 100000;
+    const Json layers = document.value("layers", Json::object());
+    for (const auto& [name, keys] : layers.items()) {
+      bytes -= weights.at(name) * (keys["weight_bits"] == 4 ? 1.0 : 0.5);
+    }
+    return static_cast<std::int64_t>(bytes);
+  };
+  std::vector<std::string> mild;
+  for (const auto& want : made.damage()) {
+    looks[want.key]["storage_bytes"] = bytes_of(want.plan);
+    for (const auto& [name, keys] : want.plan["layers"].items()) {
+      if (keys["weight_bits"] == 8) mild.push_back(want.key);
+    }
+  }
+  for (const auto& want : made.cost()) looks[want.key]["storage_bytes"] = bytes_of(want.plan);
+  const search::Profile whole = made.profile(looks);
+  ASSERT_EQ(mild.size(), 3U);
+  for (const std::string& key : mild) looks.erase(key);
+  const search::Profile part = made.profile(looks);
+  for (std::size_t d = 0; d < 3; ++d) {
+    EXPECT_TRUE(std::isnan(part.at(d, 1, 0))) << "its damage is unknown";
+    EXPECT_NEAR(part.at(d, 1, 2), whole.at(d, 1, 2), 1e-6);
+    EXPECT_NEAR(part.at(d, 2, 2), whole.at(d, 2, 2), 1e-6);
+  }
+}
+
 TEST_F(ProfilePlanTest, AStudyThatTimesNothingTakesNoLooksAtNeighbours) {
   Json document = simulation::study_document(30, false, "profile");
   document["objectives"] = {{{"metric", "accuracy"}}, {{"metric", "storage_bytes"}}};

@@ -8,6 +8,7 @@
 #include "search/native/cholesky.h"
 #include "search/native/guard.h"
 #include "search/native/look.h"
+#include "search/native/prior.h"
 #include "search/native/profile.h"
 #include "search/native/solver.h"
 #include "search/native/surrogate.h"
@@ -239,6 +240,31 @@ TEST(MetricSurrogate, WithoutALookItLearnsASumFromTrials) {
     measured.push_back(truth.latent(layout, x));
   }
   EXPECT_GT(rank_correlation(predicted, measured), 0.99);
+}
+
+TEST(MetricPrior, AValueThatNobodyLookedAtFollowsItsLayerAndItsKind) {
+  // Bytes that a layer loses, and damage: a large layer's unknown value isn't a small layer's.
+  for (const double sign : {1.0, -1.0}) {
+    SamplerProblem problem;
+    const double layers[] = {1, 30, 900, 5};
+    const double values[] = {0, 2, 3};
+    for (int d = 0; d < 4; ++d) {
+      problem.dimensions.push_back({"l" + std::to_string(d) + ".precision", 3, false});
+      auto& terms = problem.profile.alone.emplace_back();
+      for (const double value : values) terms.push_back({sign * layers[d] * value});
+    }
+    problem.directions = {Direction::kMinimize};
+    const double kUnknown = std::numeric_limits<double>::quiet_NaN();
+    problem.profile.alone[2][1][0] = kUnknown;
+    problem.profile.alone[1][2][0] = kUnknown;
+    const Layout layout(problem.dimensions);
+    const MetricPrior prior = make_prior(problem, layout, 0, 1);
+    ASSERT_EQ(prior.terms.size(), layout.values);
+    const auto beside_f32 = [&](std::size_t d, int v) { return prior.terms[layout.at(d, v)] - prior.terms[layout.at(d, 0)]; };
+    EXPECT_NEAR(beside_f32(2, 1), sign * 1800, 1e-6);
+    EXPECT_NEAR(beside_f32(1, 2), sign * 90, 1e-6);
+    EXPECT_NEAR(beside_f32(3, 2), sign * 15, 1e-9) << "what is known stays";
+  }
 }
 
 TEST(RankCorrelation, KnowsOrderTiesAndConstants) {

@@ -31,6 +31,12 @@ struct ProductTypes {
 /// Conv and ConvTranspose whose weights or bias are values, not constants; weights that are get packed
 /// before the model runs, others each time. False for a form that no primitive has.
 [[nodiscard]] Result<bool> lower_open_convolution(Values& values, const graph::Node& node);
+/// GlobalAveragePool, and ReduceMean over all spatial axes, to f32 or to bytes. False for other axes.
+[[nodiscard]] Result<bool> lower_mean(Values& values, const graph::Node& node, const std::optional<Numeric>& quantize);
+/// BatchNormalization, to bf16 where `bf16_output` and it reads that. False where its numbers aren't constant.
+[[nodiscard]] Result<bool> lower_batch_norm(Values& values, const graph::Node& node, bool bf16_output);
+/// Max, Min, Sum, Mean of any number of floats. False for another op or type.
+[[nodiscard]] Result<bool> lower_variadic(Values& values, const graph::Node& node);
 /// MaxPool, AveragePool, GlobalMaxPool. False for a form that no primitive has.
 [[nodiscard]] Result<bool> lower_pool(Values& values, const graph::Node& node);
 /// LpPool and GlobalLpPool.

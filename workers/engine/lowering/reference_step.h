@@ -1,5 +1,6 @@
 #pragma once
 
+#include "workers/engine/lowering/values.h"
 #include "workers/engine/plan.h"
 #include "workers/graph/graph.h"
 
@@ -13,5 +14,10 @@ namespace kerf::engine {
 [[nodiscard]] std::unique_ptr<Step> make_reference_step(graph::Node node, std::vector<graph::Tensor> inputs,
                                                         std::vector<SlotId> input_slots, std::vector<SlotId> output_slots,
                                                         std::vector<std::pair<graph::DType, graph::Shape>> types);
+
+/// Has the node's plain kernel run, on plain floats and integers.
+///
+/// Errors:   unimplemented naming a node without a kernel, or whose shapes depend on data.
+[[nodiscard]] Result<void> lower_reference(Values& values, const graph::Node& node);
 
 }  // namespace kerf::engine
