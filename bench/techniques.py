@@ -1,7 +1,7 @@
 """Every compression technique on the examples: accuracy, storage and latency, as tables in docs/techniques.md.
 
 usage: techniques.py BUILD_DIR [--stages accuracy,onnxruntime,latency,tables] [--models a,b] [--rows PATTERN]
-                     [--results build/techniques.json] [--again] [-o docs/techniques.md]
+                     [--results build/techniques.json] [--again | --keep] [--jobs N] [--seconds N] [-o docs/techniques.md]
 
 Each row is a plan. Its accuracy is `kerf eval`'s on the samples of the evaluation and the test split
 together (calibration and recovery see the calibration split only), its storage the packed file's size.
@@ -10,20 +10,28 @@ rounding to the nearest: these change values, not shapes or kernels. The second 
 8-bit rows beside ONNX Runtime's own static quantization of the same model, sample by sample: same
 calibration samples, its accuracy taken in ONNX Runtime.
 
-What was measured is kept in --results, row by row; a row whose plan is there already isn't measured again
-(--again does). The tables replace what stands between the markers of the output file.
+What was measured is kept in --results, row by row: a run that was ended goes on where it was. A row that
+this program has measured with this plan isn't measured again (--again does), one of another build of the
+program is (--keep doesn't). No row is begun after --seconds. Accuracies are taken --jobs at a time, one thread each; latencies alone,
+at the end. The tables replace what stands between the markers of the output file.
 """
 import argparse
+import concurrent.futures
 import fnmatch
 import hashlib
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 import numpy as np
+
+from techniques_onnxruntime import OnnxRuntime, beside_onnxruntime, percent, static_tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -37,7 +45,10 @@ MODELS = {
 }
 # Epochs end the training, not time: the same rows on a busy machine.
 DISTILL = {"seconds": 3000}
-LONG = {"seconds": 3000, "epochs": 30}
+LONG = {"seconds": 3000, "epochs": 40}
+# Models whose pictures say the same mirrored and moved by a pixel: ten views of each tell small differences
+# apart that the samples alone can't.
+VIEWED = {"cifar_resnet20"}
 BEGIN, END = "<!-- made by `make bench-techniques`: begin -->", "<!-- end -->"
 
 
@@ -85,22 +96,26 @@ ROWS = {
     "8-bit weights only": weights(8),
     "6-bit": integers(6, range="mse"),
     "4-bit, nearest": integers(4, range="mse"),
+    "4-bit, normalizations re-estimated": integers(4, range="mse", recovery="batch_norm"),
     "4-bit, adaptive": integers(4, range="mse", rounding="adaptive"),
     "4-bit, adaptive, reconstructed": integers(4, range="mse", rounding="adaptive", recovery="reconstruct"),
     "4-bit, distilled": integers(4, range="mse", recovery="distill"),
     "4-bit weights, groups of 64": weights(4, weight_range="mse", granularity="group:64", symmetric=False),
     "3-bit, nearest": integers(3, range="mse"),
+    "3-bit, normalizations re-estimated": integers(3, range="mse", recovery="batch_norm"),
     "3-bit, adaptive": integers(3, range="mse", rounding="adaptive"),
     "3-bit, adaptive, reconstructed": integers(3, range="mse", rounding="adaptive", recovery="reconstruct"),
     "3-bit, distilled": integers(3, range="mse", recovery="distill"),
     "2-bit, distilled": integers(2, range="mse", recovery="distill"),
     "ternary weights": weights("ternary"),
+    "ternary weights, normalizations re-estimated": weights("ternary", recovery="batch_norm"),
     "ternary weights, distilled": weights("ternary", recovery="distill"),
     "binary weights": weights(1),
     "binary weights, distilled": weights(1, recovery="distill"),
     "binary weights and activations, distilled": everywhere(weight_bits=1, activation_bits=1, recovery="distill"),
     "50 % of the weights": pruned(0.5),
     "50 % of the weights, wanda": pruned(0.5, score="wanda"),
+    "50 % of the weights, normalizations re-estimated": pruned(0.5, recovery="batch_norm"),
     "50 % of the weights, reconstructed": pruned(0.5, recovery="reconstruct"),
     "50 % of the weights, distilled": pruned(0.5, recovery="distill"),
     "70 % of the weights, distilled": pruned(0.7, recovery="distill"),
@@ -108,6 +123,7 @@ ROWS = {
     "2:4, distilled": pruned(None, structure="2:4", recovery="distill"),
     "12.5 % of the channels": pruned(0.125, structure="channel"),
     "25 % of the channels": pruned(0.25, structure="channel"),
+    "25 % of the channels, normalizations re-estimated": pruned(0.25, structure="channel", recovery="batch_norm"),
     "25 % of the channels, reconstructed": pruned(0.25, structure="channel", recovery="reconstruct"),
     "25 % of the channels, distilled": pruned(0.25, structure="channel", recovery="distill"),
     "25 % of the channels, reconstructed and distilled": pruned(
@@ -132,6 +148,10 @@ ROWS = {
         0.45, weight_bits=3, activation_bits=8, range="mse", rounding="adaptive", recovery="reconstruct"),
     "3-bit, 45 % zero, reconstructed and distilled": pruned(
         0.45, weight_bits=3, activation_bits=8, range="mse", recovery=["reconstruct", "distill"]),
+    "3-bit, 60 % zero, adaptive, reconstructed": pruned(
+        0.6, weight_bits=3, activation_bits=8, range="mse", rounding="adaptive", recovery="reconstruct"),
+    "2-bit weights, 60 % zero, one scale a tensor, reconstructed and distilled for long": pruned(
+        0.6, weight_bits=2, activation_bits=32, granularity="tensor", range="mse", recovery=["reconstruct", "distill"], distill=LONG),
     "2-bit, reconstructed and distilled for long": integers(
         2, range="mse", recovery=["reconstruct", "distill"], distill=LONG),
     "4-bit, 80 % zero, distilled for long": pruned(0.8, weight_bits=4, activation_bits=8, range="mse",
@@ -156,9 +176,17 @@ EXPECTED = [
 ]
 
 
+def moved(pictures, down, right):
+    """Pictures [n, c, h, w] moved by a pixel; what comes in from outside repeats the edge."""
+    wide = np.pad(pictures, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    rows, columns = pictures.shape[2:]
+    return np.ascontiguousarray(wide[:, :, 1 - down:1 - down + rows, 1 - right:1 - right + columns])
+
+
 class Model:
     def __init__(self, name, folder, program):
         self.name, self.program = name, program
+        self.lock, self.exact_outputs = threading.Lock(), None
         self.path, self.data, preprocess = MODELS[name]
         self.folder = folder / name.replace("/", "_")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -172,11 +200,25 @@ class Model:
         parts = [dict(np.load(self.data / f"{split}.npz")) for split in self.splits]
         self.joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         np.savez(self.folder / "joined.npz", **self.joined)
+        self.views = 1
+        if name in VIEWED:
+            images = next(key for key in self.joined if key != "y")
+            seen = [moved(part, down, right) for part in (self.joined[images], self.joined[images][..., ::-1])
+                    for down, right in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))]
+            self.views = len(seen)
+            self.viewed = {images: np.concatenate(seen), "y": np.tile(self.joined["y"], self.views)}
+        else:
+            self.viewed = self.joined
+        np.savez(self.folder / "viewed.npz", **self.viewed)
         np.savez(self.folder / "few.npz", **{key: value[:16] for key, value in self.joined.items()})
+
+    def own(self, name):
+        """A file that no other thread writes."""
+        return self.folder / f"{threading.get_ident()}-{name}"
 
     def kerf(self, command, plan, *arguments):
         """What the command printed, read as JSON where it is that; a text where it failed."""
-        file = self.folder / "plan.json"
+        file = self.own("plan.json")
         file.write_text(json.dumps(plan))
         line = [self.program, command, str(self.path), "--plan", str(file), "--calibration",
                 str(self.data / "calibration.npz"), *map(str, arguments)]
@@ -207,13 +249,21 @@ class Model:
         return {"latency_p50_us": got["latency_p50_us"], "latency_ratio": got.get("latency_ratio", 1.0), "noisy": got["noisy"]}
 
     def outputs(self, plan):
-        """What the candidate says of each sample; a text where it failed."""
-        failed = self.kerf("infer", plan, "--input", self.folder / "joined.npz", "--output", self.folder / "out.npz")
+        """What the candidate says of each view of each sample; a text where it failed."""
+        out = self.own("out.npz")
+        failed = self.kerf("infer", plan, "--input", self.folder / "viewed.npz", "--output", out)
         if isinstance(failed, str):
             return failed
-        with np.load(self.folder / "out.npz") as arrays:
-            out = arrays[arrays.files[0]]
-        return out.reshape(len(self.joined["y"]), -1)
+        with np.load(out) as arrays:
+            found = arrays[arrays.files[0]]
+        return found.reshape(len(self.viewed["y"]), -1)
+
+    def exact(self):
+        """The f32 model's outputs()."""
+        with self.lock:
+            if self.exact_outputs is None:
+                self.exact_outputs = self.outputs({})
+        return self.exact_outputs
 
     def inputs(self, data):
         x = data["x" if "x" in data else next(key for key in data if key != "y")].astype(np.float32)
@@ -235,127 +285,66 @@ STATIC = {
 }
 
 
-class OnnxRuntime:
-    """ONNX Runtime's own static quantization of a model."""
-
-    def __init__(self, model):
-        import onnx
-        from onnxruntime.quantization.shape_inference import quant_pre_process
-        self.model = model
-        proto = onnx.load(str(model.path))
-        names = {i.name for i in proto.graph.initializer}
-        entry = next(v for v in proto.graph.input if v.name not in names)
-        self.name = entry.name
-        self.dims = [d.dim_value for d in entry.type.tensor_type.shape.dim]
-        self.batch = self.dims[0] if self.dims and self.dims[0] > 0 else 50
-        self.prepared = model.folder / "prepared.onnx"
-        try:
-            quant_pre_process(str(model.path), str(self.prepared), skip_symbolic_shape=True)
-        except Exception:  # its shape inference refuses some files; quantize_static takes them as they are
-            self.prepared = model.path
-
-    def shaped(self, x):
-        return x.reshape([len(x)] + self.dims[1:]) if all(d > 0 for d in self.dims[1:]) else x
-
-    def quantized(self, method, per_channel):
-        from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-        x = self.shaped(self.model.inputs(dict(np.load(self.model.data / "calibration.npz"))))
-        parts = iter([x[i:i + self.batch] for i in range(0, len(x) - self.batch + 1, self.batch)])
-        name = self.name
-
-        class Reader(CalibrationDataReader):
-            def get_next(self):
-                part = next(parts, None)
-                return None if part is None else {name: part}
-
-        out = self.model.folder / "ort.onnx"
-        quantize_static(str(self.prepared), str(out), Reader(), quant_format=QuantFormat.QDQ, per_channel=per_channel,
-                        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                        calibrate_method=getattr(CalibrationMethod, method))
-        return out
-
-    def outputs(self, path):
-        import onnxruntime as ort
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        x = self.shaped(self.model.inputs(self.model.joined))
-        out = []
-        for begin in range(0, len(x), self.batch):
-            part = x[begin:begin + self.batch]
-            short = self.batch - len(part)
-            if short:
-                part = np.concatenate([part, np.repeat(part[-1:], short, 0)])
-            out.append(session.run(None, {self.name: part})[0].reshape(self.batch, -1)[:self.batch - short])
-        return np.concatenate(out)
-
-
-def sqnr_db(exact, got):
-    noise = float(((exact.astype(float) - got) ** 2).sum())
-    return 10 * math.log10(float((exact.astype(float) ** 2).sum()) / noise) if noise > 0 else math.inf
-
-
-def compare(exact, ours, theirs, y):
-    """Accuracies, the difference in points with its 95 % interval, sample by sample, and each one's
-    signal to noise against the f32 outputs, which no luck with labels moves."""
-    noise = {"ours_db": sqnr_db(exact, ours), "theirs_db": sqnr_db(exact, theirs)}
-    ours, theirs = ours.argmax(1) == y, theirs.argmax(1) == y
-    difference = ours.astype(float) - theirs.astype(float)
-    half = 1.96 * difference.std() / math.sqrt(len(difference))
-    return {"ours": float(ours.mean()), "theirs": float(theirs.mean()),
-            "difference": float(difference.mean()), "half_interval": float(half), **noise}
-
-
 class Results:
     """What was measured, by model, stage and row; on disk after every row."""
 
-    def __init__(self, path, again):
-        self.path, self.again = path, again
+    def __init__(self, path, program, again, keep, seconds):
+        self.path, self.again, self.keep = path, again, keep
+        self.end = time.monotonic() + seconds
+        self.left = 0  # rows that weren't begun
+        self.program = hashlib.sha256(program.read_bytes()).hexdigest()[:16]
         self.all = json.loads(path.read_text()) if path.exists() else {}
+        self.lock = threading.Lock()
+
+    def knows(self, known, key):
+        if self.again or known.get("key") != key or "refused" in known:
+            return False
+        return self.keep or known.get("program") == self.program
 
     def row(self, model, stage, row, plan, make):
         key = hashlib.sha256(json.dumps([plan, MODELS[model][0].stat().st_size], sort_keys=True).encode()).hexdigest()[:16]
-        rows = self.all.setdefault(model, {}).setdefault(stage, {})
-        known = rows.get(row, {})
-        if not self.again and known.get("key") == key and "refused" not in known:
+        with self.lock:
+            known = self.all.setdefault(model, {}).setdefault(stage, {}).get(row, {})
+        if self.knows(known, key):
             return
-        rows[row] = {"key": key, **make()}
-        self.path.write_text(json.dumps(self.all, indent=1, ensure_ascii=False))
-        print(f"{model}: {stage}: {row}: {json.dumps({k: v for k, v in rows[row].items() if k != 'key'}, ensure_ascii=False)}",
-              file=sys.stderr, flush=True)
+        if time.monotonic() > self.end:
+            self.left += 1
+            return
+        made = {"key": key, "program": self.program, **make()}
+        with self.lock:
+            self.all[model][stage][row] = made
+            begun = self.path.with_suffix(".part")
+            begun.write_text(json.dumps(self.all, indent=1, ensure_ascii=False))
+            begun.replace(self.path)
+            said = {k: v for k, v in made.items() if k not in ("key", "program")}
+            print(f"{model}: {stage}: {row}: {json.dumps(said, ensure_ascii=False)}", file=sys.stderr, flush=True)
 
 
 def measure(options, results, folder):
-    program = str(options.build / "bin" / "kerf")
+    models = []
     for name in options.models.split(","):
-        if not MODELS[name][0].exists():
+        if MODELS[name][0].exists():
+            models.append(Model(name, folder, str(options.build / "bin" / "kerf")))
+        else:
             print(f"{name}: skipped, {MODELS[name][0]} isn't here", file=sys.stderr)
-            continue
-        model = Model(name, folder, program)
-        wanted = {row: plan for row, plan in ROWS.items() if fnmatch.fnmatch(row, options.rows)}
-        for row, plan in wanted.items():
-            if "accuracy" in options.stages:
-                results.row(name, "accuracy", row, plan, lambda: model.accuracy(plan))
-        for row, plan in wanted.items():
-            if "latency" in options.stages:
-                results.row(name, "latency", row, plan, lambda: model.latency(plan))
+    wanted = {row: plan for row, plan in ROWS.items() if fnmatch.fnmatch(row, options.rows)}
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        work = []
+        if "accuracy" in options.stages:
+            work += [pool.submit(results.row, model.name, "accuracy", row, plan, lambda model=model, plan=plan: model.accuracy(plan))
+                     for model in models for row, plan in wanted.items()]
         if "onnxruntime" in options.stages:
-            theirs = OnnxRuntime(model)
-            for row, (method, per_channel, plan) in STATIC.items():
-                def make():
-                    ours = model.outputs(plan)
-                    if isinstance(ours, str):
-                        return {"refused": ours}
-                    try:
-                        path = theirs.quantized(method, per_channel)
-                    except Exception as error:  # it fails on some models: what it says stands in the table
-                        return {"ours": float((ours.argmax(1) == model.joined["y"]).mean()), "theirs_refused": f"{type(error).__name__}: {str(error)[:60]}"}
-                    return compare(model.outputs({}), ours, theirs.outputs(path), model.joined["y"])
-                results.row(name, "onnxruntime", row, plan, make)
-
-
-def percent(share, digits=2):
-    return f"{100 * share:.{digits}f} %"
+            for model in models:
+                theirs = OnnxRuntime(model)
+                work += [pool.submit(results.row, model.name, "onnxruntime", row, plan,
+                                     lambda about=(model, theirs, method, per_channel, plan): beside_onnxruntime(*about))
+                         for row, (method, per_channel, plan) in STATIC.items()]
+        for done in work:
+            done.result()
+    if "latency" in options.stages:
+        for model in models:
+            for row, plan in wanted.items():
+                results.row(model.name, "latency", row, plan, lambda: model.latency(plan))
 
 
 def table_of(name, kept):
@@ -379,22 +368,7 @@ def table_of(name, kept):
         lines.append(f"| {row} | {percent(got['accuracy'])} | {100 * (got['accuracy'] - base['accuracy']):+.2f} | "
                      f"{got['storage_bytes']:,.0f} | {base['storage_bytes'] / got['storage_bytes']:.1f} × | {time} | {faster} | {seconds} |")
     lines.append("")
-    static = kept.get("onnxruntime", {})
-    if static:
-        lines += ["| static quantization | ONNX Runtime | kerf | difference, points (95 % interval) | SQNR, dB: ONNX Runtime | kerf |",
-                  "| --- | ---: | ---: | ---: | ---: | ---: |"]
-        for row, got in static.items():
-            if "refused" in got:
-                lines.append(f"| {row} | | refused: {got['refused']} | | | |")
-                continue
-            if "theirs_refused" in got:
-                lines.append(f"| {row} | fails ({got['theirs_refused']}) | {percent(got['ours'])} | | | |")
-                continue
-            low, high = (100 * (got["difference"] + sign * got["half_interval"]) for sign in (-1, 1))
-            lines.append(f"| {row} | {percent(got['theirs'])} | {percent(got['ours'])} | "
-                         f"{100 * got['difference']:+.2f} ({low:+.2f} … {high:+.2f}) | {got['theirs_db']:.1f} | {got['ours_db']:.1f} |")
-        lines.append("")
-    return lines
+    return lines + static_tables(kept.get("onnxruntime", {}))
 
 
 def expectations(results):
@@ -436,11 +410,17 @@ def main():
     parser.add_argument("--rows", default="*")
     parser.add_argument("--results", type=pathlib.Path, default=ROOT / "build/techniques.json")
     parser.add_argument("--again", action="store_true", help="measure rows that are known, too")
+    parser.add_argument("--keep", action="store_true", help="take rows that another build of the program measured as they are")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="accuracies at a time")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin no row after that")
     parser.add_argument("-o", "--output", type=pathlib.Path)
     options = parser.parse_args()
-    results = Results(options.results, options.again)
+    results = Results(options.results, options.build / "bin" / "kerf", options.again, options.keep, options.seconds)
     with tempfile.TemporaryDirectory() as temporary:
         measure(options, results, pathlib.Path(temporary))
+    if results.left > 0:
+        print(f"{results.left} rows are left: run it again", file=sys.stderr)
+        return 1
     if "tables" in options.stages:
         write_tables(options, results)
     return 0

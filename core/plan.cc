@@ -165,7 +165,7 @@ Result<std::string> parse_granularity(const Json& value, std::string_view where)
 Result<DistillSpec> parse_distill(const Json& value, std::string_view where) {
   DistillSpec distill;
   KERF_TRY(check_keys(value, where,
-                      {"seconds", "epochs", "temperature", "optimizer", "learning_rate"}));
+                      {"seconds", "epochs", "temperature", "optimizer", "learning_rate", "seed"}));
   const auto positive = [&](const char* key, double& target) -> Result<void> {
     if (!value.contains(key)) return {};
     if (!value[key].is_number() || !(value[key].get<double>() > 0)) {
@@ -180,6 +180,9 @@ Result<DistillSpec> parse_distill(const Json& value, std::string_view where) {
   if (value.contains("epochs")) {
     KERF_ASSIGN(distill.epochs, integer_in(value["epochs"], at(where, "epochs"), 1, 100000));
   }
+  if (value.contains("seed")) {
+    KERF_ASSIGN(distill.seed, integer_in(value["seed"], at(where, "seed"), 0, 2147483647));
+  }
   if (value.contains("optimizer")) {
     KERF_ASSIGN(distill.optimizer,
                 one_of(value["optimizer"], at(where, "optimizer"), {"adam", "sgd"}));
@@ -192,7 +195,7 @@ Result<std::vector<std::string>> parse_recovery(const Json& value, std::string_v
   const Json list = value.is_array() ? value : Json::array({value});
   for (const Json& item : list) {
     KERF_ASSIGN(std::string step,
-                one_of(item, where, {"none", "bias_correction", "reconstruct", "distill"}));
+                one_of(item, where, {"none", "bias_correction", "reconstruct", "batch_norm", "distill"}));
     if (step == "none") continue;
     if (!steps.empty() && steps.back() == "distill") {
       return invalid_argument(std::string(where) + ": \"" + step +
@@ -423,6 +426,8 @@ Json CompressionPlan::to_json() const {
                          {"temperature", distill_.temperature},
                          {"optimizer", distill_.optimizer},
                          {"learning_rate", distill_.learning_rate}};
+    // Left out where it is the default, so that texts of plans from before it keep their hashes.
+    if (distill_.seed != DistillSpec{}.seed) global["distill"]["seed"] = distill_.seed;
   }
   if (global_prune_ratio_) global["prune"] = *global_prune_ratio_;
   Json layers = Json::object();

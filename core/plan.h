@@ -76,6 +76,7 @@ struct DistillSpec {
   double temperature = 2;
   std::string optimizer = "adam";
   double learning_rate = 1e-3;
+  int seed = 1;  ///< Of the samples' order and of how they are varied.
 
   friend bool operator==(const DistillSpec&, const DistillSpec&) = default;
 };

@@ -36,7 +36,8 @@ int kind_of(const Json& keys) {
 
 bool trains(const Json& value) {
   const std::string text = canonical_text(value);
-  return text.find("distill") != std::string::npos || text.find("reconstruct") != std::string::npos;
+  return text.find("distill") != std::string::npos || text.find("reconstruct") != std::string::npos ||
+         text.find("batch_norm") != std::string::npos;
 }
 
 bool changes_structure(const std::string& key) {

@@ -41,6 +41,9 @@ PLANS = {
         "layers": {"*": {"prune": {"structure": "channel", "ratio": 0.25, "score": "taylor"}}}},
     "2:4 by wanda, reconstructed": {"global": {"recovery": ["reconstruct", "bias_correction"]},
                                     "layers": {"*": {"prune": {"structure": "2:4", "score": "wanda"}}}},
+    "3-bit weights and 8-bit activations, normalizations re-estimated": {
+        "global": {"recovery": "batch_norm", "range": "mse"},
+        "layers": {"*": {"weight_bits": 3, "activation_bits": 8}}},
     "SVD": {"global": {"recovery": "bias_correction"}, "layers": {"*": {"rank": 0.5}}},
     "spatial factors, 8-bit": {
         "layers": {"*": {"rank": {"share": 0.5, "form": "spatial", "data_aware": True}, "weight_bits": 8,

@@ -71,7 +71,7 @@ class Run(unittest.TestCase):
                              "prune": [{"structure": "channel", "ratios": [0, 0.25], "score": "mean_output"},
                                        {"structure": "unstructured", "ratio": 0.5, "score": "wanda"}],
                              "rank": [1, {"energy": 0.95}], "codebook": [0, 16]},
-                 "global": {"recovery": ["none", "bias_correction", "reconstruct", "distill", ["reconstruct", "distill"]],
+                 "global": {"recovery": ["none", "bias_correction", "reconstruct", "batch_norm", "distill", ["reconstruct", "distill"]],
                             "range": ["moving_average", "mse"], "distill": {"epochs": 2, "seconds": 1000}}}
         for case in support.example_cases()[:2]:
             with self.subTest(case.name), support.scratch() as folder:

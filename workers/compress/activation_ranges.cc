@@ -63,6 +63,34 @@ double quantile(const Bins& bins, double below, double all, double share) {
 
 double x_log_x(double x) { return x > 0 ? x * std::log(x) : 0.0; }
 
+/// Σ over bins beyond each edge of n·(x − edge)², with x the middle of the bin.
+struct ClippingCost {
+  std::vector<double> inside;  // elements below edge i
+  std::vector<double> beyond;  // squared error of clipping at edge i
+
+  explicit ClippingCost(const Bins& bins)
+      : inside(bins.counts.size() + 1, 0.0), beyond(bins.counts.size() + 1, 0.0) {
+    for (std::size_t i = 0; i < bins.counts.size(); ++i) inside[i + 1] = inside[i] + bins.counts[i];
+    double n = 0;
+    double first = 0;
+    double second = 0;
+    for (std::size_t i = bins.counts.size(); i-- > 0;) {
+      const double x = bins.edge(i) + bins.width / 2;
+      n += bins.counts[i];
+      first += bins.counts[i] * x;
+      second += bins.counts[i] * x * x;
+      const double t = bins.edge(i);
+      beyond[i] = std::max(0.0, second - 2 * t * first + t * t * n);
+    }
+  }
+
+  /// Of a threshold at edge i: rounding errors as uniform, and what is clipped.
+  [[nodiscard]] double of(const Bins& bins, std::size_t i, double steps) const {
+    const double step = bins.edge(i) / steps;
+    return inside[i] * step * step / 12 + beyond[i];
+  }
+};
+
 /// Sums up to each bin, so that a candidate costs one step a level.
 struct EntropySums {
   std::vector<double> counts, filled, log_counts;
@@ -114,10 +142,16 @@ double entropy_threshold(Bins bins, std::size_t levels) {
   const std::size_t size = bins.counts.size();
   if (size <= levels) return bins.edge(size);
   const EntropySums sums(bins.counts);
+  // The divergence doesn't see how far values move: where many elements are equal (a picture's
+  // background behind a bias), it pays for wide levels there by clipping what is far away.
+  const ClippingCost cost(bins);
+  const double steps = static_cast<double>(levels) - 1;
+  const double most = cost.of(bins, size, steps);
   std::size_t best = size;
   double least = divergence(bins.counts, sums, size, levels);
   const auto try_range = [&](std::size_t begin, std::size_t end, std::size_t stride) {
     for (std::size_t i = begin; i < end; i += stride) {
+      if (cost.of(bins, i, steps) > most) continue;
       const double kl = divergence(bins.counts, sums, i, levels);
       if (kl < least) {
         least = kl;
@@ -133,35 +167,12 @@ double entropy_threshold(Bins bins, std::size_t levels) {
   return bins.edge(best);
 }
 
-/// Σ over bins beyond each edge of n·(x − edge)², with x the middle of the bin.
-struct ClippingCost {
-  std::vector<double> inside;  // elements below edge i
-  std::vector<double> beyond;  // squared error of clipping at edge i
-
-  explicit ClippingCost(const Bins& bins)
-      : inside(bins.counts.size() + 1, 0.0), beyond(bins.counts.size() + 1, 0.0) {
-    for (std::size_t i = 0; i < bins.counts.size(); ++i) inside[i + 1] = inside[i] + bins.counts[i];
-    double n = 0;
-    double first = 0;
-    double second = 0;
-    for (std::size_t i = bins.counts.size(); i-- > 0;) {
-      const double x = bins.edge(i) + bins.width / 2;
-      n += bins.counts[i];
-      first += bins.counts[i] * x;
-      second += bins.counts[i] * x * x;
-      const double t = bins.edge(i);
-      beyond[i] = std::max(0.0, second - 2 * t * first + t * t * n);
-    }
-  }
-};
-
 double mse_threshold(const Bins& bins, double steps) {
   const ClippingCost cost(bins);
   std::size_t best = bins.counts.size();
   double least = std::numeric_limits<double>::infinity();
   for (std::size_t i = bins.counts.size(); i > 0; --i) {
-    const double step = bins.edge(i) / steps;
-    const double error = cost.inside[i] * step * step / 12 + cost.beyond[i];
+    const double error = cost.of(bins, i, steps);
     if (error < least) {
       least = error;
       best = i;

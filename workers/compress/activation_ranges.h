@@ -27,14 +27,15 @@ struct ActivationRange {
 ///                       symmetric: of its two ends
 ///           percentile  P(|x| ≤ T) = 99.999 %; not symmetric: 0.001 % beyond each end
 ///           entropy     the T that minimises KL(P ‖ Q): P the histogram up to T with what lies
-///           beyond
-///                       added to its last bin, Q the same histogram without that, averaged over
-///                       the non-empty bins of each of L levels (L = 128 for s8, 256 for u8); 2048
-///                       bins; where Q has nothing and P has, Q counts as 1e-9
+///                       beyond added to its last bin, Q the same histogram without that, averaged
+///                       over the non-empty bins of each of L levels (L = 128 for s8, 256 for u8);
+///                       2048 bins; where Q has nothing and P has, Q counts as 1e-9. Only
+///                       thresholds whose squared error (as for mse) isn't above that of max |x|
+///                       are tried: the divergence doesn't see how far values move, and where many
+///                       are equal it would clip far more than rounding costs
 ///           mse         the T that minimises n(|x| ≤ T) · step² / 12 + Σ_{|x| > T} (|x| − T)²:
-///           rounding
-///                       errors as uniform, clipping errors from the histogram; every bin edge is
-///                       tried
+///                       rounding errors as uniform, clipping errors from the histogram; every bin
+///                       edge is tried
 ///           Exact zeros have no error and count only for the percentile. Not symmetric: entropy
 ///           cuts both ends at the symmetric threshold, mse minimises over a grid of both ends.
 /// Edge:     a value that was always 0 gets u8, scale 1.

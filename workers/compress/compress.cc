@@ -21,7 +21,7 @@
 #include "workers/compress/prune_channels.h"
 #include "workers/compress/prune_unstructured.h"
 #include "workers/compress/quantize_weights.h"
-#include "workers/compress/reconstruct.h"
+#include "workers/compress/recover.h"
 #include "workers/compress/represent_weights.h"
 #include "workers/compress/round_layer.h"
 
@@ -47,13 +47,6 @@ class Phases {
   std::map<std::string, double>& out_;
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
 };
-
-/// How the weights of layers changed in one step, in the shape that they have now.
-struct WeightChange {
-  std::optional<Tensor> before;  ///< nullopt: the model's own, with all their channels.
-  Tensor after;
-};
-using WeightChanges = std::map<std::string, WeightChange>;
 
 /// Marks the channels that go, by the scores that the plan wants.
 Result<std::vector<bool>> choose(const PreparedModel& model, const Graph& base,
@@ -141,14 +134,6 @@ Result<void> prune_single_weights(const ResolvedPlan& plan, Graph& graph, Calibr
   return {};
 }
 
-/// The weights that a layer multiplies by once they have their form.
-Tensor weights_as_read(const Graph& graph, const std::string& layer,
-                       const std::optional<QuantizedLayer>& quantized) {
-  const Node& node = *find_node(graph, layer);
-  return quantized ? dequantize(quantized->weights, output_channel_axis(node))
-                   : graph.initializers.at(node.inputs[1]);
-}
-
 /// Weights get the forms that the plan names, each layer by what the f32 graph gives it to read.
 Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& plan, Graph& graph,
                                                             Calibration* calibration,
@@ -182,23 +167,6 @@ Result<std::map<std::string, QuantizedLayer>> round_weights(const ResolvedPlan& 
     for (const std::string& name : part) {
       const auto found = moments.find(name);
       KERF_TRY(round(name, found == moments.end() ? nullptr : found->second.get()));
-    }
-  }
-  return out;
-}
-
-/// The layers whose weights aren't those of the base graph any more, for correct_biases.
-WeightChanges pruned_layers(const Graph& base, const ResolvedPlan& plan, const Graph& pruned) {
-  WeightChanges out;
-  for (const auto& [name, layer] : plan.layers) {
-    const Node* node = find_node(pruned, name);
-    const Node* original = find_node(base, name);
-    if (node == nullptr || original == nullptr) continue;
-    const Tensor* after = pruned.constant(node->inputs[1]);
-    const Tensor* before = base.constant(original->inputs[1]);
-    if (after == nullptr || before == nullptr) continue;
-    if (plan.prunes_single_weights(layer) || after->shape() != before->shape()) {
-      out[name] = {std::nullopt, *after};
     }
   }
   return out;
@@ -254,73 +222,6 @@ Result<void> correct_changed(const Graph& before, const std::string& variant,
     if (error) (void)correct_bias(graph, name, *error);
   }
   return {};
-}
-
-/// What a layer has in common with the base graph, for reconstruct().
-std::vector<ReconstructedLayer> layers_to_reconstruct(
-    const PreparedModel& model, const Graph& base, const ResolvedPlan& plan, const Graph& pruned,
-    const std::vector<bool>& keep, const std::map<std::string, SplitLayer>& splits) {
-  std::vector<ReconstructedLayer> out;
-  const WeightChanges changed = pruned_layers(base, plan, pruned);
-  for (const auto& [name, layer] : plan.layers) {
-    ReconstructedLayer entry;
-    entry.name = name;
-    entry.keep_zeros = plan.prunes_single_weights(layer);
-    entry.wants_moments = changes_weights(layer);
-    const auto split = splits.find(name);
-    entry.changed = changed.contains(name) || split != splits.end();
-    const std::string& original = split == splits.end() ? name : split->second.name;
-    const Node* node = find_node(base, original);
-    const Tensor* weights = node == nullptr ? nullptr : base.constant(weights_of(base, *node));
-    if (weights != nullptr && (split == splits.end() || split->second.parts.back() == name)) {
-      entry.reference_channels = static_cast<std::size_t>(output_channels(*node, weights->shape()));
-      const auto own = model.channels.outputs.find(original);
-      for (std::size_t i = 0; i < entry.reference_channels; ++i) {
-        if (own == model.channels.outputs.end() || keep[static_cast<std::size_t>(own->second[i])])
-          entry.channels.push_back(i);
-      }
-    }
-    out.push_back(std::move(entry));
-  }
-  return out;
-}
-
-/// Fits and rounds layer after layer. `pruned` gets the fitted weights, `rounded` those and their
-/// forms, with what the mean of the rounding errors adds to outputs taken off the biases.
-Result<std::map<std::string, QuantizedLayer>> fit_and_round(
-    const Graph& base, const std::vector<ReconstructedLayer>& layers, const ResolvedPlan& plan,
-    const Calibration& calibration, Graph& pruned, Graph& rounded) {
-  std::map<std::string, QuantizedLayer> out;
-  Graph working = pruned;  // as the layers that follow see it
-  rounded = pruned;
-  const auto final = [&](const std::string& name, const SecondMoments* moments) -> Result<bool> {
-    const Node fitted = *find_node(working, name);
-    for (Graph* graph : {&pruned, &rounded}) {
-      Node& node = *find_node(*graph, name);
-      node.op = fitted.op;  // a MatMul that got a bias
-      node.inputs = fitted.inputs;
-      for (std::size_t i = 1; i < fitted.inputs.size() && i < 3; ++i) {
-        if (const Tensor* constant = working.constant(fitted.inputs[i]))
-          graph->initializers[fitted.inputs[i]] = *constant;
-      }
-    }
-    const LayerPlan& layer = plan.at(name);
-    if (!changes_weights(layer)) return false;
-    const bool bias_follows = moments != nullptr && can_take_bias(working, fitted);
-    KERF_ASSIGN(auto quantized, round_layer(rounded, name, layer, moments, bias_follows));
-    Tensor weights = weights_as_read(rounded, name, quantized);
-    if (bias_follows) {
-      const auto error =
-          mean_change(fitted, pruned.initializers.at(fitted.inputs[1]), weights, *moments);
-      (void)correct_bias(working, name, error);
-      (void)correct_bias(rounded, name, error);
-    }
-    set_constant(working, *find_node(working, name), 1, std::move(weights));
-    if (quantized) out[name] = std::move(*quantized);
-    return true;
-  };
-  KERF_TRY(reconstruct(base, working, layers, calibration, final));
-  return out;
 }
 
 /// Bits of an index into that many values.
@@ -439,13 +340,26 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   if (fits) {
     KERF_ASSIGN(layers,
                 fit_and_round(base,
-                              layers_to_reconstruct(model, base, resolved, pruned, keep, splits),
+                              layers_to_recover(model, base, resolved, pruned, keep, splits),
                               resolved, *calibration, pruned, rounded));
     phases.end("recovery");
   }
+  const bool reestimates = resolved.reestimates();
+  if (reestimates) {
+    if (!fits) {
+      rounded = pruned;
+      KERF_ASSIGN(layers, round_weights(resolved, rounded, calibration, rounding));
+      rounding.clear();
+      phases.end("weights");
+    }
+    KERF_TRY(reestimate(base, layers_to_recover(model, base, resolved, pruned, keep, splits), resolved,
+                        *calibration, pruned, rounded, layers));
+    phases.end("recovery");
+  }
+  InputRanges ranges;
   std::optional<Calibration> of_distilled;
   if (resolved.distills()) {
-    if (resolved.corrects_biases() && !fits) {
+    if (resolved.corrects_biases() && !fits && !reestimates) {
       // Training starts from biases that make up for the rounding, and nothing is corrected after it.
       const Graph before = pruned;
       Graph start = pruned;
@@ -453,7 +367,7 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
       KERF_TRY(correct_changed(before, resolved.variant(), rounding, *calibration, pruned));
       rounding.clear();
     }
-    KERF_TRY(distill_student(model, base, resolved, keep, *calibration, watch, pruned, out.warnings));
+    KERF_TRY(distill_student(model, base, resolved, keep, *calibration, watch, pruned, ranges, out.warnings));
     // Its statistics are nobody else's: where the time ran out, the same plan gives other weights.
     of_distilled = calibration_of_distilled(model, *calibration);
     // Weights were trained to be good when each is rounded by itself.
@@ -461,23 +375,21 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
     phases.end("recovery");
   }
   Calibration* const of_rounding = of_distilled ? &*of_distilled : calibration;
-  if (!fits || of_distilled) {
+  if ((!fits && !reestimates) || of_distilled) {
     rounded = pruned;
     KERF_ASSIGN(layers, round_weights(resolved, rounded, of_rounding, rounding));
   }
   phases.end("weights");
 
-  InputRanges ranges;
-  if (resolved.needs_ranges()) {
-    KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, of_distilled ? kDistilled : resolved.variant(),
-                                      *of_rounding));
+  if (resolved.needs_ranges() && !of_distilled) {
+    KERF_ASSIGN(ranges, choose_ranges(resolved, pruned, resolved.variant(), *calibration));
   }
   phases.end("calibration");
 
   KERF_ASSIGN(out.graph, insert_qdq(rounded, layers, ranges.ranges, ranges.sign_scales));
   phases.end("qdq");
 
-  if (resolved.corrects_biases() && !fits && !of_distilled) {
+  if (resolved.corrects_biases() && !fits && !reestimates && !of_distilled) {
     KERF_TRY(correct_changed(pruned, resolved.variant(), rounding, *calibration, out.graph));
     phases.end("recovery");
   }

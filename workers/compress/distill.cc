@@ -35,6 +35,9 @@ constexpr double kLabelShare = 0.3;
 constexpr double kInnerWeight = 100;
 constexpr std::size_t kMostInner = 8;
 constexpr double kShift = 0.125;
+// Steps of low bits throw weights to and fro over the edges between two integers: what is kept is their
+// average over about thirty steps.
+constexpr double kAveraging = 0.97;
 
 /// One learnt constant of the student.
 struct Learnt {
@@ -170,7 +173,7 @@ class Distillation {
     KERF_TRY(prepare());
     KERF_ASSIGN(double best, validate());
     out_.loss_before = out_.loss_after = best;
-    std::vector<Learnt> kept = learnt_;
+    std::vector<Learnt> kept = averaged_;
     if (!std::isfinite(best)) {
       out_.notes.push_back("distill: the loss is not finite before training; the weights stay");
       return finished(kept);
@@ -199,7 +202,8 @@ class Distillation {
         KERF_ASSIGN(loss, validate());
       }
       if (!std::isfinite(loss)) {
-        learnt_ = kept;
+        learnt_ = averaged_ = kept;
+        averaged_steps_ = 0;
         optimizer_->forget();
         rate /= 2;
         if (++divergences == kMostDivergences) {
@@ -214,7 +218,8 @@ class Distillation {
       if (loss < out_.loss_after) {
         out_.loss_after = loss;
         out_.best_epoch = epoch;
-        kept = learnt_;
+        kept = averaged_;
+        out_.rounding = roundings_ == 0 ? 0 : roundings_ - 1;
       }
     }
     if (divergences > 0) {
@@ -282,6 +287,7 @@ class Distillation {
       }
       learnt_.push_back(std::move(one));
     }
+    averaged_ = learnt_;
     if (trainer_->outputs() != answers_.size()) {
       return internal_error("teacher and student have different outputs");
     }
@@ -306,9 +312,10 @@ class Distillation {
   /// The student as it stands, with rounded activations where it has them.
   Result<void> make_trainer() {
     Graph student = task_.student;
-    for (const Learnt& one : learnt_) student.initializers[one.name] = Tensor::f32(one.shape, one.value);
+    for (const Learnt& one : averaged_) student.initializers[one.name] = Tensor::f32(one.shape, one.value);
     if (task_.with_rounded_activations) {
       KERF_ASSIGN(student, task_.with_rounded_activations(student));
+      ++roundings_;
     }
     trainer_.reset();
     student = engine::without_final_softmax(std::move(student)).graph;
@@ -395,8 +402,8 @@ class Distillation {
     return loss;
   }
 
-  Result<void> set_weights() {
-    for (const Learnt& one : learnt_) {
+  Result<void> set_weights(const std::vector<Learnt>& weights) {
+    for (const Learnt& one : weights) {
       const auto to = parameter(one).value;
       if (one.rounded) {
         KERF_ASSIGN(const Tensor stored, task_.rounded(one.layer, Tensor::f32(one.shape, one.value)));
@@ -415,7 +422,7 @@ class Distillation {
       batch.push_back(training_[static_cast<std::size_t>(step * batch_ + i) % training_.size()]);
     }
     gather(batch, kShift);
-    const auto rounds = set_weights();
+    const auto rounds = set_weights(learnt_);
     if (!rounds.has_value()) return std::numeric_limits<double>::quiet_NaN();  // weights not finite
     trainer_->forward();
     const double loss = batch_loss(batch, batch.size(), true);
@@ -434,12 +441,25 @@ class Distillation {
       gradients.push_back(p.gradient);
     }
     optimizer_->step(values, gradients, rate);
+    average();
     return loss;
   }
 
-  /// The loss on the samples that were held out; not finite where anything on the way isn't.
+  /// Moves the averages towards the weights; by more at first, so that the start is soon forgotten.
+  void average() {
+    ++averaged_steps_;
+    const double share = std::min(kAveraging, (1 + averaged_steps_) / (10 + averaged_steps_));
+    for (std::size_t i = 0; i < averaged_.size(); ++i) {
+      for (std::size_t k = 0; k < averaged_[i].value.size(); ++k) {
+        float& mean = averaged_[i].value[k];
+        mean += static_cast<float>(1 - share) * (learnt_[i].value[k] - mean);
+      }
+    }
+  }
+
+  /// The loss of the averaged weights on the samples that were held out; not finite where anything on the way isn't.
   Result<double> validate() {
-    const auto rounds = set_weights();
+    const auto rounds = set_weights(averaged_);
     if (!rounds.has_value()) return std::numeric_limits<double>::quiet_NaN();
     double sum = 0;
     for (std::size_t begin = 0; begin < held_out_.size(); begin += static_cast<std::size_t>(batch_)) {
@@ -467,6 +487,9 @@ class Distillation {
   std::unique_ptr<Trainer> trainer_;
   std::map<std::string, std::size_t> by_name_;
   std::vector<Learnt> learnt_;
+  std::vector<Learnt> averaged_;  ///< What is validated and kept.
+  double averaged_steps_ = 0;
+  std::size_t roundings_ = 0;  ///< Calls of with_rounded_activations.
   std::vector<Goal> goals_;
   std::vector<double> variance_;
   std::optional<Optimizer> optimizer_;

@@ -45,6 +45,7 @@ struct DistillTask {
 struct Distilled {
   graph::Graph graph;  ///< The student with the weights and biases that were best.
   int epochs = 0;      ///< Whole ones that ran.
+  std::size_t rounding = 0;  ///< Which call of with_rounded_activations the best weights were validated with.
   int best_epoch = 0;  ///< 0: the weights that it started with.
   double loss_before = 0, loss_after = 0;  ///< On the part of the samples that was held out.
   std::vector<std::string> notes;  ///< What a user should know: stopped early, diverged.
@@ -65,6 +66,9 @@ struct Distilled {
 /// Samples:  pictures are moved by up to an eighth of their extent, for teacher and student alike.
 /// Rounding: weights are rounded as they will be stored in each step, and the gradient goes to the
 ///           unrounded ones (straight through); activations as Trainer does it.
+/// Average:  what is validated and kept are averages of the weights over the last steps, m ← m + (1 − d)(w − m)
+///           with d = min(0.97, (1 + t) / (10 + t)) at step t: with few bits the weights swing over the
+///           edges between two integers, and where one step leaves them is luck.
 /// Steps:    batches of 32 (fewer where values and gradients would take more than 1 GiB), in an order that the seed decides; adam or sgd; a learning rate that
 ///           rises over half an epoch and falls along a cosine over spec.epochs. spec.seconds ends
 ///           training early, which is noted: only then the result depends on the machine's speed.
@@ -74,7 +78,8 @@ struct Distilled {
 ///           mixes samples; cancelled.
 /// Source:   Hinton et al. 2015, arXiv:1503.02531; Jacob et al. 2018, arXiv:1712.05877 (training
 ///           with rounding in the forward pass); Beyer et al. 2022, arXiv:2106.05237 (teacher and
-///           student see the same varied samples); Romero et al. 2015, arXiv:1412.6550 (values inside).
+///           student see the same varied samples); Romero et al. 2015, arXiv:1412.6550 (values inside);
+///           Polyak and Juditsky 1992 (averages); Nagel et al. 2022, arXiv:2203.11086 (weights that swing).
 [[nodiscard]] Result<Distilled> distill(DistillTask task);
 
 }  // namespace kerf::compress

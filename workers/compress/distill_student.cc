@@ -66,7 +66,8 @@ Calibration calibration_of_distilled(const PreparedModel& model, const Calibrati
 
 Result<void> distill_student(const PreparedModel& model, const Graph& base, const ResolvedPlan& plan,
                              const std::vector<bool>& keep, const Calibration& calibration,
-                             const Watch& watch, Graph& pruned, std::vector<std::string>& notes) {
+                             const Watch& watch, Graph& pruned, InputRanges& trained_with,
+                             std::vector<std::string>& notes) {
   DistillTask task;
   task.teacher = &base;
   task.student = pruned;
@@ -79,6 +80,7 @@ Result<void> distill_student(const PreparedModel& model, const Graph& base, cons
   task.inputs = calibration.inputs();
   task.labels = calibration.labels();
   task.spec = *plan.distill;
+  task.seed = static_cast<std::uint64_t>(plan.distill->seed);
   task.threads = calibration.threads();
   task.watch = watch;
   std::map<std::string, LayerPlan> layers(plan.layers.begin(), plan.layers.end());
@@ -91,15 +93,18 @@ Result<void> distill_student(const PreparedModel& model, const Graph& base, cons
   task.rounded = [&](const std::string& name, const Tensor& weights) {
     return stored_weights(name, layers.at(name), pruned, weights);
   };
+  std::vector<InputRanges> made;
   if (rounds_activations) {
     task.with_rounded_activations = [&](const Graph& student) -> Result<Graph> {
       Calibration fresh = calibration_of_distilled(model, calibration);
       KERF_ASSIGN(const auto ranges, choose_ranges(plan, student, kDistilled, fresh));
+      made.push_back(ranges);
       return round_activations(plan, student, ranges);
     };
   }
   KERF_ASSIGN(Distilled distilled, distill(std::move(task)));
   pruned = std::move(distilled.graph);
+  if (!made.empty()) trained_with = std::move(made[distilled.rounding]);
   notes.insert(notes.end(), distilled.notes.begin(), distilled.notes.end());
   return {};
 }

@@ -5,6 +5,7 @@
 
 #include "core/result.h"
 #include "workers/compress/calibration.h"
+#include "workers/compress/input_ranges.h"
 #include "workers/compress/model.h"
 #include "workers/compress/plan_resolution.h"
 #include "workers/compress/watch.h"
@@ -30,6 +31,7 @@ inline constexpr const char* kDistilled = "distilled";
 [[nodiscard]] Result<void> distill_student(const PreparedModel& model, const graph::Graph& base,
                                            const ResolvedPlan& plan, const std::vector<bool>& keep,
                                            const Calibration& calibration, const Watch& watch,
-                                           graph::Graph& student, std::vector<std::string>& notes);
+                                           graph::Graph& student, InputRanges& ranges,
+                                           std::vector<std::string>& notes);
 
 }  // namespace kerf::compress

@@ -317,6 +317,13 @@ bool ResolvedPlan::reconstructs() const {
           }));
 }
 
+bool ResolvedPlan::reestimates() const {
+  return std::find(recovery.begin(), recovery.end(), "batch_norm") != recovery.end() &&
+         (prunes() || any([](const LayerPlan& layer) {
+            return changes_weights(layer) || layer.rank.factorizes();
+          }));
+}
+
 bool ResolvedPlan::distills() const {
   return distill && (prunes() || any([](const LayerPlan& layer) {
                        return layer.weight_bits < 32 || layer.codebook.entries > 0 || layer.rank.factorizes();
@@ -337,6 +344,7 @@ std::string ResolvedPlan::why_calibration() const {
   }
   if (corrects_biases()) return "plan.global.recovery: \"bias_correction\"";
   if (reconstructs()) return "plan.global.recovery: \"reconstruct\"";
+  if (reestimates()) return "plan.global.recovery: \"batch_norm\"";
   if (distills()) return "plan.global.recovery: \"distill\"";
   return {};
 }
@@ -371,14 +379,15 @@ std::string ResolvedPlan::structure_variant() const {
 
 std::string ResolvedPlan::variant() const {
   const bool factorized = any([](const LayerPlan& layer) { return layer.rank.factorizes(); });
-  if (!prunes() && !factorized && !reconstructs()) return base_variant();
+  const bool fitted = reconstructs() || reestimates();
+  if (!prunes() && !factorized && !fitted) return base_variant();
   Json out = structure(true);
   for (const auto& [name, layer] : layers) {
     if (prunes_single_weights(layer)) {
       out["weights"][name] = {layer.prune.structure, layer.prune.ratio, layer.prune.score};
     }
     // What comes after a layer is fitted to its rounded weights.
-    if (reconstructs() && changes_weights(layer)) {
+    if (fitted && changes_weights(layer)) {
       out["rounded"][name] = {layer.weight_bits,      layer.activation_bits, layer.symmetric,
                               layer.granularity,      layer.weight_range,    layer.rounding,
                               layer.codebook.entries, layer.codebook.init};
@@ -398,9 +407,9 @@ Result<ResolvedPlan> resolve_plan(const PreparedModel& model, const CompressionP
       out.distill = plan.distill();
     } else if (step == "bias_correction") {
       out.bias_correction = true;
-    } else if (step != "reconstruct") {
+    } else if (step != "reconstruct" && step != "batch_norm") {
       return not_available("plan.global.recovery", quoted(step),
-                           "\"none\", \"bias_correction\", \"reconstruct\", \"distill\"");
+                           "\"none\", \"bias_correction\", \"reconstruct\", \"batch_norm\", \"distill\"");
     }
   }
   const Where where(plan);

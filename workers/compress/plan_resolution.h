@@ -30,6 +30,7 @@ struct ResolvedPlan {
   [[nodiscard]] bool needs_ranges() const;     ///< Some layer's input has a range of its own.
   [[nodiscard]] bool corrects_biases() const;  ///< Some layer's weights change and it is wanted.
   [[nodiscard]] bool reconstructs() const;     ///< As above.
+  [[nodiscard]] bool reestimates() const;      ///< As above, normalizations.
   [[nodiscard]] bool distills() const;         ///< As above.
   [[nodiscard]] bool prunes_single_weights(const LayerPlan& layer) const;
   [[nodiscard]] bool factorizes(const LayerPlan& layer) const;

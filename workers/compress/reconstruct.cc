@@ -25,17 +25,6 @@ double ridge_of(const SecondMoments& moments) {
 
 constexpr std::int64_t kBytes = std::int64_t{256} << 20U;  // of the largest value, for all samples
 
-/// Samples such that a value of all of them fits into kBytes.
-std::int64_t sample_count(const Graph& graph) {
-  std::int64_t largest = 1;
-  for (const auto& [name, value] : graph.values) {
-    graph::Shape shape = value.shape;
-    if (!shape.empty()) shape[0] = 1;
-    largest = std::max(largest, graph::element_count(shape).value_or(0) * 4);
-  }
-  return std::clamp<std::int64_t>(kBytes / largest, 1, kReconstructSamples);
-}
-
 /// Weights and bias of one layer, fitted to what the reference puts out.
 struct Fit {
   std::vector<double> weights;
@@ -72,7 +61,18 @@ Fit fit(const Node& node, const Tensor& weights, const std::vector<double>& bias
   return out;
 }
 
-/// The layer's bias, one a channel; zeros where it has none, empty where it isn't a constant of f32.
+}  // namespace
+
+std::int64_t reconstruct_samples(const Graph& graph) {
+  std::int64_t largest = 1;
+  for (const auto& [name, value] : graph.values) {
+    graph::Shape shape = value.shape;
+    if (!shape.empty()) shape[0] = 1;
+    largest = std::max(largest, graph::element_count(shape).value_or(0) * 4);
+  }
+  return std::clamp<std::int64_t>(kBytes / largest, 1, kReconstructSamples);
+}
+
 std::vector<double> bias_of(const Graph& graph, const Node& node, std::size_t channels) {
   std::vector<double> out(channels, 0.0);
   if (!node.has_input(2)) return out;
@@ -89,14 +89,12 @@ bool shares_weights(const Graph& graph, const Node& node) {
   return graph.consumers(node.inputs[1]).size() > 1 || graph.is_output(node.inputs[1]);
 }
 
-}  // namespace
-
 Result<void> reconstruct(const Graph& reference, Graph& graph,
                          const std::vector<ReconstructedLayer>& layers,
                          const Calibration& calibration, const LayerFinal& final) {
   std::map<std::string, const ReconstructedLayer*> by_name;
   for (const ReconstructedLayer& layer : layers) by_name[layer.name] = &layer;
-  const std::vector<Tensor> samples = calibration.some_samples(sample_count(reference));
+  const std::vector<Tensor> samples = calibration.some_samples(reconstruct_samples(reference));
   if (samples.empty() || samples[0].dim(0) == 0)
     return invalid_argument("the calibration data has no samples");
   PartialRun wanted(reference, samples, calibration.threads());
@@ -117,7 +115,7 @@ Result<void> reconstruct(const Graph& reference, Graph& graph,
       const auto input = LayerInput::of(graph, node);
       std::optional<SecondMoments> moments;
       const bool fit_it = fits && !shares_weights(graph, node);
-      if (input && graph.constant(node.inputs[1]) != nullptr && (fit_it || layer.wants_moments)) {
+      if (input && graph.constant(node.inputs[1]) != nullptr && (fit_it || layer.rounded)) {
         KERF_ASSIGN(const Tensor x, now.value(node.inputs[0]));
         const auto items = x.elements() / static_cast<std::int64_t>(input->item_size());
         Tensor y;

@@ -20,7 +20,7 @@ struct ReconstructedLayer {
   std::vector<std::size_t> channels;
   std::size_t reference_channels = 0;  ///< Of that value in the reference.
   bool keep_zeros = false;     ///< Its zeros are its sparsity.
-  bool wants_moments = false;  ///< LayerFinal needs them, fitted or not.
+  bool rounded = false;        ///< Its weights get another form, for which LayerFinal needs moments.
   bool changed = false;        ///< Its own weights aren't those of the reference.
 };
 
@@ -47,5 +47,16 @@ using LayerFinal = std::function<Result<bool>(const std::string& layer, const Se
                                        const Calibration& calibration, const LayerFinal& final);
 
 inline constexpr std::int64_t kReconstructSamples = 512;
+
+/// Samples, kReconstructSamples at most, such that a value of all of them fits into memory.
+[[nodiscard]] std::int64_t reconstruct_samples(const graph::Graph& graph);
+
+/// A layer's bias, one a channel; zeros where it has none, empty where it isn't a constant of f32 or has
+/// another size.
+[[nodiscard]] std::vector<double> bias_of(const graph::Graph& graph, const graph::Node& layer,
+                                          std::size_t channels);
+
+/// Whether another node reads the layer's weights too.
+[[nodiscard]] bool shares_weights(const graph::Graph& graph, const graph::Node& layer);
 
 }  // namespace kerf::compress

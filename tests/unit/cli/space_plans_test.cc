@@ -59,7 +59,7 @@ const std::vector<std::string> kSpaces = {
                     "rank": [1, 0.5, {"share": 0.4, "form": "spatial", "data_aware": true},
                              {"energy": 0.8, "form": "tucker"}, {"energy": 0.9}],
                     "codebook": [0, 4, {"entries": 8, "init": "density"}]},
-        "global": {"recovery": ["none", "bias_correction", "reconstruct", ["reconstruct", "bias_correction"], "distill"],
+        "global": {"recovery": ["none", "bias_correction", "reconstruct", "batch_norm", ["reconstruct", "bias_correction"], "distill"],
                    "distill": [{"epochs": 1}, {"epochs": 1, "optimizer": "sgd"}]}})",
     R"({"default": {"weight_bits": [32, 8, 3, 1], "activation_bits": [32, 8],
                     "weight_range": ["minmax", "percentile", "mse"]},

@@ -102,7 +102,8 @@ std::string random_plan(Numbers& dice) {
       R"("weight_bits": 1, "activation_bits": 8, "activation_range": "dynamic")",
       R"("weight_bits": 4, "granularity": "group:4", "symmetric": false, "rounding": "adaptive")"};
   static const std::vector<std::string> recoveries = {
-      R"("none")", R"("bias_correction")", R"("reconstruct")", R"(["reconstruct", "bias_correction"])"};
+      R"("none")", R"("bias_correction")", R"("reconstruct")", R"(["reconstruct", "bias_correction"])",
+      R"("batch_norm")", R"(["reconstruct", "batch_norm"])"};
   std::string star;
   for (const auto* list : {&prunes, &ranks, &bits}) {
     const std::string& part = any_of(dice, *list);

@@ -97,5 +97,15 @@ TEST(Plan, JsonComesBackEqual) {
   EXPECT_EQ(again->layer("a").weight_bits, kTernaryBits);
 }
 
+TEST(Plan, TheSeedOfDistillationIsWrittenOnlyWhereItIsAnotherThanTheDefault) {
+  const auto plan = plan_of(R"({"global": {"recovery": "distill", "distill": {"epochs": 3, "seed": 7}}})");
+  EXPECT_EQ(plan.distill().seed, 7);
+  EXPECT_EQ(CompressionPlan::parse(plan.to_json())->distill().seed, 7);
+  const auto usual = plan_of(R"({"global": {"recovery": "distill", "distill": {"epochs": 3, "seed": 1}}})");
+  EXPECT_EQ(usual.canonical(), plan_of(R"({"global": {"recovery": "distill", "distill": {"epochs": 3}}})").canonical());
+  EXPECT_EQ(usual.canonical().find("seed"), std::string::npos);
+  EXPECT_NE(refusal(R"({"global": {"distill": {"seed": -1}}})").find("plan.global.distill.seed: -1"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace kerf
