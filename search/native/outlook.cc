@@ -1,6 +1,6 @@
 #include "search/native/outlook.h"
 
-#include <algorithm>
+#include "search/pareto.h"
 
 namespace kerf::search::native {
 
@@ -11,13 +11,12 @@ std::vector<double> Outlook::metrics(const Choices& x) const {
 }
 
 double Outlook::violation(const std::vector<double>& metrics) const {
-  double sum = 0;
+  std::vector<double> missed;
   for (std::size_t c = 0; c < bounds.size(); ++c) {
-    const double g = bounds[c] ? bounds[c]->constant + bounds[c]->slope * metrics[bounds[c]->objective]
-                               : metrics[objectives + c];
-    sum += std::max(0.0, g);
+    missed.push_back(bounds[c] ? bounds[c]->constant + bounds[c]->slope * metrics[bounds[c]->objective]
+                               : metrics[objectives + c]);
   }
-  return sum;
+  return search::violation(missed, scales);
 }
 
 }  // namespace kerf::search::native

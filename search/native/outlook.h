@@ -18,6 +18,7 @@ struct Outlook {
   std::size_t objectives = 0;
   std::vector<AdditiveModel> models;          ///< One a metric.
   std::vector<std::optional<Bound>> bounds;   ///< One a constraint.
+  std::vector<double> scales;                 ///< Of constraints (SamplerProblem::bound_scales).
 
   /// Whether a metric's own model is not asked.
   [[nodiscard]] bool linked(std::size_t metric) const {
@@ -27,7 +28,7 @@ struct Outlook {
   /// One a metric; 0 for a linked one.
   [[nodiscard]] std::vector<double> metrics(const Choices& x) const;
 
-  /// Of such metrics: how far constraints are missed, summed; 0 is feasible.
+  /// Of such metrics: how far constraints are missed, in their scales and summed; 0 is feasible.
   [[nodiscard]] double violation(const std::vector<double>& metrics) const;
 };
 

@@ -45,6 +45,7 @@ NativeProposer::NativeProposer(const SamplerProblem& problem)
   outlook_.layout = &layout_;
   outlook_.objectives = objectives_;
   outlook_.bounds.resize(static_cast<std::size_t>(problem.constraint_count));
+  outlook_.scales = problem.bound_scales;
   for (std::size_t m = 0; m < signs_.size(); ++m) {
     MetricPrior prior = make_prior(problem_, layout_, m, signs_[m]);
     looked_ = looked_ || (m < objectives_ && !prior.terms.empty());
@@ -82,7 +83,7 @@ void NativeProposer::tell(const Observation& observation) {
   told.constraints = observation.constraints;
   told.constraints.resize(outlook_.bounds.size(), 0.0);
   // A pruned trial teaches what it showed, and stands for nothing that was reached.
-  told.violation = pruned ? kInfinity : violation(told.constraints);
+  told.violation = pruned ? kInfinity : violation(told.constraints, outlook_.scales);
   told_.push_back(std::move(told));
 }
 
@@ -140,9 +141,19 @@ void NativeProposer::tune(std::size_t count) {
   const bool thorough = count <= 40;
   for (std::size_t m = 0; m < metrics_.size(); ++m) {
     if (outlook_.linked(m)) continue;
+    const bool believed = metrics_[m].believes_look();
     metrics_[m].tune(thorough);
+    if (metrics_[m].believes_look() != believed) doubt(m, count);
   }
   judge(count);
+}
+
+void NativeProposer::doubt(std::size_t metric, std::size_t count) {
+  const bool believed = metrics_[metric].believes_look();
+  notes_.push_back("profile sampler: " + std::to_string(count) + " trials speak " + (believed ? "for" : "against") +
+                   " what the profile says of " + (metric < objectives_ ? "objective " : "constraint ") +
+                   std::to_string(1 + (metric < objectives_ ? metric : metric - objectives_)) +
+                   (believed ? "; it is used again" : "; it is put aside"));
 }
 
 // Whether trials came out in the order that the others predicted.

@@ -43,6 +43,7 @@ class NativeProposer final : public Proposer {
   void learn_one(const Told& told, std::size_t index);
   void tune(std::size_t count);
   void limit();
+  void doubt(std::size_t metric, std::size_t count);
   void judge(std::size_t count);
   void look_ahead();
   void make_reference();

@@ -17,20 +17,30 @@ constexpr std::size_t kMostKinds = 1024;  // pairs of kinds that share what neig
 
 MetricSurrogate::MetricSurrogate(const Layout& layout, MetricPrior prior)
     : layout_(&layout), prior_(std::move(prior)) {
-  if (prior_.terms.empty()) {
-    // Nobody looked: terms are anyone's guess, and values of all layers share what they do.
-    shape_.spread = 0.8;
-    shape_.shared = 1;
-  }
-  if (!prior_.terms.empty() && prior_.bendable && !prior_.exact) {
+  const bool looked = !prior_.terms.empty();
+  if (looked && prior_.bendable && !prior_.exact) {
     look_ = look_quality(layout, prior_.terms, prior_.kinds, prior_.kind_count);
-    shape_.layer_power = look_.layer_power;
-    shape_.spread = look_.spread;
+    look_terms_ = prior_.terms;
   }
+  if (!looked || !look_terms_.empty()) start_from(looked);
   if (prior_.exact) {
     shape_.spread = shape_.shared = shape_.pair = shape_.chain = shape_.kin = shape_.noise = 1e-7;
   }
   terms_ = terms_of(shape_);
+}
+
+void MetricSurrogate::start_from(bool look) {
+  shape_ = {};
+  if (look) {
+    prior_.terms = look_terms_;
+    shape_.layer_power = look_.layer_power;
+    shape_.spread = look_.spread;
+  } else {
+    // Terms are anyone's guess, and values of all layers share what they do.
+    prior_.terms.clear();
+    shape_.spread = 0.8;
+    shape_.shared = 1;
+  }
 }
 
 MetricSurrogate::Terms MetricSurrogate::terms_of(const Shape& shape) const {

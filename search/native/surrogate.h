@@ -65,8 +65,12 @@ class MetricSurrogate {
   void keep(std::span<const std::size_t> trials);
 
   /// Fits powers, link, spreads and noise to the evidence of some of the trials; `thorough` tries
-  /// whole grids, otherwise the neighbours of what holds.
+  /// whole grids, otherwise the neighbours of what holds. A look at a damage that the trials speak
+  /// against clearly (believes_look) is put aside until they speak for it again.
   void tune(bool thorough);
+
+  /// Whether the profile's terms are what the sum starts from; false also where nobody looked.
+  [[nodiscard]] bool believes_look() const { return !prior_.terms.empty(); }
 
   [[nodiscard]] AdditiveModel model() const;
 
@@ -115,6 +119,10 @@ class MetricSurrogate {
                             const Choices& xb) const;
   [[nodiscard]] static double covariance(const Shape& shape, double scale, const Parts& parts);
   [[nodiscard]] double noise_variance(const Shape& shape, double y) const;
+  /// Fits the shape to terms as they are; log of the evidence and of the shape's prior.
+  double fit(bool thorough);
+  /// Starts the shape anew, with the look or without it.
+  void start_from(bool look);
   void measure_range(std::span<const std::size_t> trials);
   [[nodiscard]] double scale_of(const std::vector<double>& base,
                                 const std::vector<double>& latent) const;
@@ -125,6 +133,7 @@ class MetricSurrogate {
   const Layout* layout_;
   MetricPrior prior_;
   LookQuality look_;
+  std::vector<double> look_terms_;  ///< The profile's, where they may be put aside; else empty.
   Shape shape_;
   Terms terms_;
   std::vector<Choices> x_;

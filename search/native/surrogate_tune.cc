@@ -24,6 +24,9 @@ constexpr double kNoises[] = {1e-7, 1e-4, 0.001, 0.004, 0.01, 0.02, 0.04, 0.08};
 constexpr double kCeilings[] = {2.5, 5, std::numeric_limits<double>::infinity()};
 constexpr double kLinkPowers[] = {0.7, 0.85, 1, 1.2, 1.5};
 
+// A look is put aside where trials are so much likelier without it, as a logarithm: seven times.
+constexpr double kAgainstLook = 2;
+
 /// −½·((log x − log centre)/width)²: a wide opinion about a spread.
 double opinion(double x, double centre, double width) {
   const double t = std::log(x / centre) / width;
@@ -136,6 +139,20 @@ struct MetricSurrogate::Evidence {
 
 void MetricSurrogate::tune(bool thorough) {
   if (x_.size() < 3) return;
+  if (look_terms_.empty()) {
+    fit(thorough);
+    return;
+  }
+  MetricSurrogate other = *this;
+  other.start_from(!believes_look());
+  other.rebuild();
+  const double own = fit(thorough);
+  const double others = other.fit(true);
+  const double against = believes_look() ? others - own : own - others;
+  if (believes_look() == (against > kAgainstLook)) *this = std::move(other);
+}
+
+double MetricSurrogate::fit(bool thorough) {
   std::vector<std::size_t> chosen;
   for (std::size_t i = 0; i < x_.size(); ++i) {
     if (i < kFirstTuned || i + (kMostTuned - kFirstTuned) >= x_.size()) chosen.push_back(i);
@@ -213,6 +230,7 @@ void MetricSurrogate::tune(bool thorough) {
   (void)evidence.of(shape_);
   left_out_ = evidence.left_out(shape_);
   rebuild();
+  return best;
 }
 
 }  // namespace kerf::search::native

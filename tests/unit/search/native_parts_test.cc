@@ -8,6 +8,7 @@
 #include "search/native/cholesky.h"
 #include "search/native/guard.h"
 #include "search/native/look.h"
+#include "search/native/outlook.h"
 #include "search/native/prior.h"
 #include "search/native/profile.h"
 #include "search/native/solver.h"
@@ -240,6 +241,55 @@ TEST(MetricSurrogate, WithoutALookItLearnsASumFromTrials) {
     measured.push_back(truth.latent(layout, x));
   }
   EXPECT_GT(rank_correlation(predicted, measured), 0.99);
+}
+
+TEST(MetricSurrogate, ALookThatTrialsSpeakAgainstIsPutAside) {
+  const Layout layout(dimensions_of(std::vector<std::int64_t>(8, 4)));
+  // Damages that grow alike in all layers, and a look that has them in any order.
+  Rng random({12});
+  AdditiveModel truth;
+  MetricPrior prior;
+  prior.kind_count = 4;
+  prior.baseline = Choices(8, 0);
+  for (std::size_t at = 0; at < layout.values; ++at) {
+    prior.kinds.push_back(at % 4);
+    truth.unary.push_back(0.1 * static_cast<double>(at % 4) * (1 + 0.2 * random.unit()));
+    prior.terms.push_back(at % 4 == 0 ? 0 : std::exp(6 * random.unit() - 6));
+  }
+  truth.root.resize(layout.values);
+  MetricPrior right = prior;
+  right.terms = truth.unary;
+  MetricSurrogate misled(layout, prior);
+  MetricSurrogate informed(layout, right);
+  for (int trial = 0; trial < 18; ++trial) {
+    Choices x(8);
+    for (int& value : x) value = static_cast<int>(random.below(4));
+    const double y = truth.latent(layout, x) * (1 + 0.02 * (random.unit() - 0.5));
+    for (MetricSurrogate* surrogate : {&misled, &informed}) {
+      surrogate->append(x, y);
+      surrogate->tune(true);
+    }
+  }
+  EXPECT_FALSE(misled.believes_look());
+  EXPECT_TRUE(informed.believes_look());
+  const AdditiveModel model = misled.model();
+  std::vector<double> predicted;
+  std::vector<double> measured;
+  for (int i = 0; i < 200; ++i) {
+    Choices x(8);
+    for (int& value : x) value = static_cast<int>(random.below(4));
+    predicted.push_back(model.metric(layout, x));
+    measured.push_back(truth.latent(layout, x));
+  }
+  EXPECT_GT(rank_correlation(predicted, measured), 0.95);
+}
+
+TEST(Outlook, BoundsWeighByTheirSize) {
+  const Layout layout(dimensions_of({2}));
+  Outlook outlook{&layout, 1, {}, {std::nullopt, std::nullopt}, {0.02, 100}};
+  EXPECT_NEAR(outlook.violation({0, 0.01, 10}), 0.5 + 0.1, 1e-12);  // half over one, a tenth over the other
+  outlook.scales.clear();
+  EXPECT_NEAR(outlook.violation({0, 0.01, 10}), 10.01, 1e-12);
 }
 
 TEST(MetricPrior, AValueThatNobodyLookedAtFollowsItsLayerAndItsKind) {
