@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <optional>
-#include <set>
 
 #include "workers/compress/bias_correction.h"
 #include "workers/compress/layer.h"
 #include "workers/compress/layer_input.h"
 #include "workers/compress/least_squares.h"
-#include "workers/compress/partial_run.h"
+#include "workers/compress/layer_walk.h"
 
 namespace kerf::compress {
 namespace {
@@ -92,60 +91,41 @@ bool shares_weights(const Graph& graph, const Node& node) {
 Result<void> reconstruct(const Graph& reference, Graph& graph,
                          const std::vector<ReconstructedLayer>& layers,
                          const Calibration& calibration, const LayerFinal& final) {
-  std::map<std::string, const ReconstructedLayer*> by_name;
-  for (const ReconstructedLayer& layer : layers) by_name[layer.name] = &layer;
-  const std::vector<Tensor> samples = calibration.some_samples(reconstruct_samples(reference));
-  if (samples.empty() || samples[0].dim(0) == 0)
-    return invalid_argument("the calibration data has no samples");
-  PartialRun wanted(reference, samples, calibration.threads());
-  PartialRun now(graph, samples, calibration.threads());
-
-  std::set<std::string> dirty;  // values that aren't the reference's any more
-  std::vector<std::string> order;
-  for (const Node& node : graph.nodes) order.push_back(node.name);
-  for (const std::string& name : order) {
-    const Node node = *find_node(graph, name);
-    bool changed = std::any_of(node.inputs.begin(), node.inputs.end(),
-                               [&](const std::string& input) { return dirty.contains(input); });
-    const auto found = by_name.find(name);
-    if (found != by_name.end()) {
-      const ReconstructedLayer& layer = *found->second;
-      const bool fits = (changed || layer.changed) && !layer.channels.empty();
-      changed = changed || layer.changed;
-      const auto input = LayerInput::of(graph, node);
-      std::optional<SecondMoments> moments;
-      const bool fit_it = fits && !shares_weights(graph, node);
-      if (input && graph.constant(node.inputs[1]) != nullptr && (fit_it || layer.rounded)) {
-        KERF_ASSIGN(const Tensor x, now.value(node.inputs[0]));
-        const auto items = x.elements() / static_cast<std::int64_t>(input->item_size());
-        Tensor y;
-        if (fit_it) {
-          KERF_ASSIGN(y, wanted.value(node.outputs[0]));
-        }
-        MomentCollector collector(*input, items,
-                                  fit_it ? layer.channels : std::vector<std::size_t>(),
-                                  layer.reference_channels);
-        if (!collector.add(x.as<float>(), fit_it ? y.as<float>() : std::span<const float>())) {
-          return Error{ErrorCode::kFailedPrecondition,
-                       "layer '" + name + "': its values are not finite on the calibration data, or " +
-                           "not of the reference's size; it can't be reconstructed"};
-        }
-        moments = collector.finish();
-        const Tensor weights = graph.initializers.at(node.inputs[1]);
-        const std::vector<double> bias = bias_of(graph, node, layer.channels.size());
-        if (fit_it && moments->blocks.size() == moments->groups && !bias.empty()) {
-          const bool takes_bias = can_take_bias(graph, node);
-          const Fit result = fit(node, weights, bias, takes_bias, *moments, layer.keep_zeros);
-          set_constant(graph, *find_node(graph, name), 1, weights_from(node, weights, result.weights));
-          if (takes_bias) (void)correct_bias(graph, name, result.bias_change);
-        }
+  return walk_layers(reference, graph, layers, calibration,
+                     [&](const Node& node, const ReconstructedLayer& layer, bool changed,
+                         PartialRun& wanted, PartialRun& now) -> Result<bool> {
+    const std::string& name = layer.name;
+    const auto input = LayerInput::of(graph, node);
+    std::optional<SecondMoments> moments;
+    const bool fit_it = changed && !layer.channels.empty() && !shares_weights(graph, node);
+    if (input && graph.constant(node.inputs[1]) != nullptr && (fit_it || layer.rounded)) {
+      KERF_ASSIGN(const Tensor x, now.value(node.inputs[0]));
+      const auto items = x.elements() / static_cast<std::int64_t>(input->item_size());
+      Tensor y;
+      if (fit_it) {
+        KERF_ASSIGN(y, wanted.value(node.outputs[0]));
       }
-      KERF_ASSIGN(const bool replaced, final(name, moments ? &*moments : nullptr));
-      changed = changed || replaced;
+      MomentCollector collector(*input, items,
+                                fit_it ? layer.channels : std::vector<std::size_t>(),
+                                layer.reference_channels);
+      if (!collector.add(x.as<float>(), fit_it ? y.as<float>() : std::span<const float>())) {
+        return Error{ErrorCode::kFailedPrecondition,
+                     "layer '" + name + "': its values are not finite on the calibration data, or " +
+                         "not of the reference's size; it can't be reconstructed"};
+      }
+      moments = collector.finish();
+      const Tensor weights = graph.initializers.at(node.inputs[1]);
+      const std::vector<double> bias = bias_of(graph, node, layer.channels.size());
+      if (fit_it && moments->blocks.size() == moments->groups && !bias.empty()) {
+        const bool takes_bias = can_take_bias(graph, node);
+        const Fit result = fit(node, weights, bias, takes_bias, *moments, layer.keep_zeros);
+        set_constant(graph, *find_node(graph, name), 1, weights_from(node, weights, result.weights));
+        if (takes_bias) (void)correct_bias(graph, name, result.bias_change);
+      }
     }
-    if (changed) dirty.insert(node.outputs.begin(), node.outputs.end());
-  }
-  return {};
+    KERF_ASSIGN(const bool replaced, final(name, moments ? &*moments : nullptr));
+    return changed || replaced;
+  });
 }
 
 }  // namespace kerf::compress

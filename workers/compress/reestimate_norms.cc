@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <set>
 
 #include "workers/compress/bias_correction.h"
 #include "workers/compress/layer.h"
-#include "workers/compress/partial_run.h"
+#include "workers/compress/layer_walk.h"
 #include "workers/engine/executor.h"
 
 namespace kerf::compress {
@@ -127,46 +125,30 @@ Result<void> reestimate_norms(const Graph& reference, Graph& graph,
                               const std::vector<ReconstructedLayer>& layers,
                               const std::function<bool(const std::string&)>& scales,
                               const Calibration& calibration, const CorrectionMade& made) {
-  std::map<std::string, const ReconstructedLayer*> by_name;
-  for (const ReconstructedLayer& layer : layers) by_name[layer.name] = &layer;
-  const std::vector<Tensor> samples = calibration.some_samples(reconstruct_samples(reference));
-  if (samples.empty() || samples[0].dim(0) == 0)
-    return invalid_argument("the calibration data has no samples");
-  PartialRun wanted(reference, samples, calibration.threads());
-  PartialRun now(graph, samples, calibration.threads());
-
-  std::set<std::string> dirty;  // values that aren't the reference's any more
-  std::vector<std::string> order;
-  for (const Node& node : graph.nodes) order.push_back(node.name);
-  for (const std::string& name : order) {
-    const Node node = *find_node(graph, name);
-    bool changed = std::ranges::any_of(node.inputs, [&](const std::string& input) { return dirty.contains(input); });
-    if (const auto found = by_name.find(name); found != by_name.end()) {
-      const ReconstructedLayer& layer = *found->second;
-      changed = changed || layer.changed || layer.rounded;
-      const std::vector<double> bias = bias_of(graph, node, layer.channels.size());
-      if (changed && can_be_corrected(graph, node) && !bias.empty()) {
-        KERF_ASSIGN(const Tensor y, wanted.value(node.outputs[0]));
-        KERF_ASSIGN(const Tensor x, now.value(node.inputs[0]));
-        KERF_ASSIGN(const Tensor own, run_alone(graph, node, x, calibration.threads()));
-        const bool last = node.op != "Conv";
-        const ChannelMoments target = ChannelMoments::of(y, last);
-        const ChannelMoments moments = ChannelMoments::of(own, last);
-        const bool fits = target.mean.size() == layer.reference_channels && moments.mean.size() == bias.size();
-        if (!fits || !is_finite(target) || !is_finite(moments)) {
-          return Error{ErrorCode::kFailedPrecondition,
-                       "layer '" + name + "': its values are not finite on the calibration data, or " +
-                           "not of the reference's size; its normalization can't be re-estimated"};
-        }
-        const auto correction = correction_of(kept(target, layer.channels), moments, bias,
-                                              scales(name) && !shares_weights(graph, node));
-        put_correction(graph, name, correction);
-        made(name, correction);
-      }
+  return walk_layers(reference, graph, layers, calibration,
+                     [&](const Node& node, const ReconstructedLayer& layer, bool altered,
+                         PartialRun& wanted, PartialRun& now) -> Result<bool> {
+    const bool changed = altered || layer.rounded;
+    const std::vector<double> bias = bias_of(graph, node, layer.channels.size());
+    if (!changed || !can_be_corrected(graph, node) || bias.empty()) return changed;
+    KERF_ASSIGN(const Tensor y, wanted.value(node.outputs[0]));
+    KERF_ASSIGN(const Tensor x, now.value(node.inputs[0]));
+    KERF_ASSIGN(const Tensor own, run_alone(graph, node, x, calibration.threads()));
+    const bool last = node.op != "Conv";
+    const ChannelMoments target = ChannelMoments::of(y, last);
+    const ChannelMoments moments = ChannelMoments::of(own, last);
+    const bool fits = target.mean.size() == layer.reference_channels && moments.mean.size() == bias.size();
+    if (!fits || !is_finite(target) || !is_finite(moments)) {
+      return Error{ErrorCode::kFailedPrecondition,
+                   "layer '" + layer.name + "': its values are not finite on the calibration data, or " +
+                       "not of the reference's size; its normalization can't be re-estimated"};
     }
-    if (changed) dirty.insert(node.outputs.begin(), node.outputs.end());
-  }
-  return {};
+    const auto correction = correction_of(kept(target, layer.channels), moments, bias,
+                                          scales(layer.name) && !shares_weights(graph, node));
+    put_correction(graph, layer.name, correction);
+    made(layer.name, correction);
+    return true;
+  });
 }
 
 }  // namespace kerf::compress
