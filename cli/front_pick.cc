@@ -86,8 +86,7 @@ Result<Json> pick_member(const Json& report, const std::vector<MetricLimit>& lim
     message += "; the nearest is trial " + std::to_string(nearest->at("trial").get<std::int64_t>());
     for (const MetricLimit& limit : limits) {
       if (!(miss_of(*nearest, limit) > 0)) continue;
-      message += ", " + limit.metric + " " + human_metric(limit.metric, *value_of(*nearest, limit.metric)) +
-                 (limit.upper ? " > " : " < ") + human_metric(limit.metric, limit.value);
+      message += ", " + human_miss(limit.metric, *value_of(*nearest, limit.metric), limit.value, limit.upper);
     }
   }
   return not_found(std::move(message));

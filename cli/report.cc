@@ -170,10 +170,9 @@ std::string front_table(const Json& report) {
     if (const Json near = report.value("nearest_miss", Json()); near.is_object()) {
       text += "; the nearest is trial " + std::to_string(near.at("trial").get<std::int64_t>());
       for (const Json& one : near.value("missed", Json::array())) {
-        const std::string name = one.at("metric").get<std::string>();
         const bool upper = one.contains("max");
-        text += ", " + name + " " + human_metric(name, one.at("value").get<double>()) + (upper ? " > " : " < ") +
-                human_metric(name, one.at(upper ? "max" : "min").get<double>());
+        text += ", " + human_miss(one.at("metric").get<std::string>(), one.at("value").get<double>(),
+                                  one.at(upper ? "max" : "min").get<double>(), upper);
       }
     }
     return text + "\n";

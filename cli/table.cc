@@ -75,4 +75,8 @@ std::string human_metric(const std::string& metric, double value) {
   return human_number(value);
 }
 
+std::string human_miss(const std::string& metric, double value, double limit, bool upper) {
+  return metric + " " + human_metric(metric, value) + (upper ? " > " : " < ") + human_metric(metric, limit);
+}
+
 }  // namespace kerf::cli

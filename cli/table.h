@@ -24,4 +24,7 @@ class Table {
 /// A metric's value with the digits that suit it ("91.35 %" for shares, "226.4" and "1.77" for µs).
 [[nodiscard]] std::string human_metric(const std::string& metric, double value);
 
+/// What a metric says of a limit that it breaks: "accuracy_drop 3.10 % > 2.00 %".
+[[nodiscard]] std::string human_miss(const std::string& metric, double value, double limit, bool upper);
+
 }  // namespace kerf::cli

@@ -145,7 +145,6 @@ void MetricSurrogate::tune(bool thorough) {
   }
   MetricSurrogate other = *this;
   other.start_from(!believes_look());
-  other.rebuild();
   const double own = fit(thorough);
   const double others = other.fit(true);
   const double against = believes_look() ? others - own : own - others;

@@ -15,21 +15,6 @@ namespace {
 /// A word adds 8 at most to each byte.
 constexpr std::int64_t kWordsABlock = 31;
 
-/// Less than eight inputs.
-template <class T>
-KERF_TARGET inline void pack_few(const T* x, std::int64_t n, std::uint8_t* present, std::uint8_t* negative) {
-  unsigned there = 0;
-  unsigned below = 0;
-  for (std::int64_t k = 0; k < n; ++k) {
-    const bool less = x[k] < T{0};
-    const bool more = x[k] > T{0};
-    there |= static_cast<unsigned>(less || more) << static_cast<unsigned>(k);
-    below |= static_cast<unsigned>(less) << static_cast<unsigned>(k);
-  }
-  *present = static_cast<std::uint8_t>(there);
-  *negative = static_cast<std::uint8_t>(below);
-}
-
 KERF_TARGET void pack_s8(const std::int8_t* x, std::int64_t n, std::uint8_t* present, std::uint8_t* negative) {
   std::int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
@@ -39,7 +24,7 @@ KERF_TARGET void pack_s8(const std::int8_t* x, std::int64_t n, std::uint8_t* pre
     std::memcpy(present + i / 8, &there, 4);
     std::memcpy(negative + i / 8, &below, 4);
   }
-  for (; i < n; i += 8) pack_few(x + i, n - i < 8 ? n - i : 8, present + i / 8, negative + i / 8);
+  for (; i < n; i += 8) pack_few_signs(x + i, n - i < 8 ? n - i : 8, present + i / 8, negative + i / 8);
 }
 
 KERF_TARGET void pack_f32(const float* x, std::int64_t n, std::uint8_t* present, std::uint8_t* negative) {
@@ -50,25 +35,11 @@ KERF_TARGET void pack_f32(const float* x, std::int64_t n, std::uint8_t* present,
     present[i / 8] = static_cast<std::uint8_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, zero, _CMP_NEQ_OQ)));
     negative[i / 8] = static_cast<std::uint8_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, zero, _CMP_LT_OQ)));
   }
-  if (i < n) pack_few(x + i, n - i, present + i / 8, negative + i / 8);
+  if (i < n) pack_few_signs(x + i, n - i, present + i / 8, negative + i / 8);
 }
 
 KERF_TARGET void gather(const SignWords& words, const std::uint8_t* present, const std::uint8_t* negative, const std::int64_t* at, const SignTile& tile) {
-  for (int p = 0; p < tile.pixels; ++p) {
-    std::uint64_t* there = tile.present + p * tile.words;
-    std::uint64_t* below = tile.negative + p * tile.words;
-    std::int64_t total = 0;
-    for (std::int64_t piece = 0; piece < words.pieces; ++piece) {
-      const std::int64_t from = at[p] + words.offsets[piece];
-      for (std::int64_t w = 0; w < words.sizes[piece]; ++w) {
-        std::memcpy(there, present + from + w * 8, 8);
-        std::memcpy(below++, negative + from + w * 8, 8);
-        *there &= words.masks[piece * 8 + w];
-        total += _mm_popcnt_u64(*there++);
-      }
-    }
-    tile.totals[p] = static_cast<std::int32_t>(total);
-  }
+  gather_sign_words(words, present, negative, at, tile);
 }
 
 /// Bits of each byte.

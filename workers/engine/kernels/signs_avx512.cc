@@ -49,23 +49,7 @@ KERF_TARGET void pack_f32(const float* x, std::int64_t n, std::uint8_t* present,
 
 /// Word by word, where pieces are short.
 KERF_TARGET void gather_short(const SignWords& words, const std::uint8_t* present, const std::uint8_t* negative, const std::int64_t* at, const SignTile& tile) {
-  std::uint64_t* there = tile.present;
-  std::uint64_t* below = tile.negative;
-  for (int p = 0; p < tile.pixels; ++p) {
-    std::int64_t total = 0;
-    for (std::int64_t piece = 0; piece < words.pieces; ++piece) {
-      const std::int64_t from = at[p] + words.offsets[piece];
-      for (std::int64_t w = 0; w < words.sizes[piece]; ++w) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, present + from + w * 8, 8);
-        std::memcpy(below++, negative + from + w * 8, 8);
-        word &= words.masks[piece * 8 + w];
-        *there++ = word;
-        total += _mm_popcnt_u64(word);
-      }
-    }
-    tile.totals[p] = static_cast<std::int32_t>(total);
-  }
+  gather_sign_words(words, present, negative, at, tile);
 }
 
 KERF_TARGET void gather_long(const SignWords& words, const std::uint8_t* present, const std::uint8_t* negative, const std::int64_t* at, const SignTile& tile) {

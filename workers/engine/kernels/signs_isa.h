@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 namespace kerf::engine {
 
@@ -41,6 +42,45 @@ struct SignKernels {
   /// y[pixel * stride + output] = sum * scale + bias. weights [blocks][words][8], an even number of blocks.
   void (*multiply)(const SignTile& tile, const std::uint64_t* weights, std::int64_t blocks, const SignScaling& scaling, float* y, std::int64_t stride);
 };
+
+// What all versions do alike where their vectors are too long: compiled anew for the instructions of
+// each that calls it.
+
+/// Less than eight inputs, or eight, as the bits of one byte of each plane.
+template <class T>
+[[gnu::always_inline]] inline void pack_few_signs(const T* x, std::int64_t n, std::uint8_t* present, std::uint8_t* negative) {
+  unsigned there = 0;
+  unsigned below = 0;
+  for (std::int64_t k = 0; k < n; ++k) {
+    const bool less = x[k] < T{0};
+    const bool more = x[k] > T{0};
+    there |= static_cast<unsigned>(less || more) << static_cast<unsigned>(k);
+    below |= static_cast<unsigned>(less) << static_cast<unsigned>(k);
+  }
+  *present = static_cast<std::uint8_t>(there);
+  *negative = static_cast<std::uint8_t>(below);
+}
+
+/// SignKernels::gather, word by word.
+[[gnu::always_inline]] inline void gather_sign_words(const SignWords& words, const std::uint8_t* present, const std::uint8_t* negative, const std::int64_t* at, const SignTile& tile) {
+  std::uint64_t* there = tile.present;
+  std::uint64_t* below = tile.negative;
+  for (int p = 0; p < tile.pixels; ++p) {
+    std::int64_t total = 0;
+    for (std::int64_t piece = 0; piece < words.pieces; ++piece) {
+      const std::int64_t from = at[p] + words.offsets[piece];
+      for (std::int64_t w = 0; w < words.sizes[piece]; ++w) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, present + from + w * 8, 8);
+        std::memcpy(below++, negative + from + w * 8, 8);
+        word &= words.masks[piece * 8 + w];
+        *there++ = word;
+        total += __builtin_popcountll(word);
+      }
+    }
+    tile.totals[p] = static_cast<std::int32_t>(total);
+  }
+}
 
 [[nodiscard]] const SignKernels& plain_sign_kernels();
 /// Null where the build has none.

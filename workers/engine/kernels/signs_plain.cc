@@ -1,8 +1,6 @@
 // Products of signs in plain C++: what the other versions are tested against, and what runs where they don't.
 #include <dnnl.h>
 
-#include <cstring>
-
 #include "workers/engine/kernels/signs_isa.h"
 
 namespace kerf::engine {
@@ -10,36 +8,11 @@ namespace {
 
 template <class T>
 void pack(const T* x, std::int64_t n, std::uint8_t* present, std::uint8_t* negative) {
-  for (std::int64_t i = 0; i < n; i += 8) {
-    unsigned there = 0;
-    unsigned below = 0;
-    for (std::int64_t k = 0; k < 8 && i + k < n; ++k) {
-      const bool less = x[i + k] < T{0};
-      const bool more = x[i + k] > T{0};
-      there |= static_cast<unsigned>(less || more) << static_cast<unsigned>(k);
-      below |= static_cast<unsigned>(less) << static_cast<unsigned>(k);
-    }
-    present[i / 8] = static_cast<std::uint8_t>(there);
-    negative[i / 8] = static_cast<std::uint8_t>(below);
-  }
+  for (std::int64_t i = 0; i < n; i += 8) pack_few_signs(x + i, n - i < 8 ? n - i : 8, present + i / 8, negative + i / 8);
 }
 
 void gather(const SignWords& words, const std::uint8_t* present, const std::uint8_t* negative, const std::int64_t* at, const SignTile& tile) {
-  for (int p = 0; p < tile.pixels; ++p) {
-    std::uint64_t* there = tile.present + p * tile.words;
-    std::uint64_t* below = tile.negative + p * tile.words;
-    std::int64_t total = 0;
-    for (std::int64_t piece = 0; piece < words.pieces; ++piece) {
-      const std::int64_t from = at[p] + words.offsets[piece];
-      for (std::int64_t w = 0; w < words.sizes[piece]; ++w) {
-        std::memcpy(there, present + from + w * 8, 8);
-        std::memcpy(below++, negative + from + w * 8, 8);
-        *there &= words.masks[piece * 8 + w];
-        total += __builtin_popcountll(*there++);
-      }
-    }
-    tile.totals[p] = static_cast<std::int32_t>(total);
-  }
+  gather_sign_words(words, present, negative, at, tile);
 }
 
 void multiply(const SignTile& tile, const std::uint64_t* weights, std::int64_t blocks, const SignScaling& scaling, float* y, std::int64_t stride) {
