@@ -2,14 +2,14 @@
 
 usage: search_real.py BUILD_DIR [--models a,b] [--seeds N] [--trials 20] [--optuna-trials 200]
                       [--samplers optuna-tpe,optuna-nsga2] [--objectives accuracy,latency_p50_us,storage_bytes]
-                      [--samples 1000] [--judge unseen|evaluation] [--unseen 12000] [--workers 2] [--drop 0.05]
+                      [--samples 1000] [--judge unseen|evaluation] [--unseen 20000] [--workers 2] [--drop 0.05]
                       [--space precision|channels] [--json OUT]
                       [--keep DIR] [--stages search,quality,timing] [--seconds N]
 
 Every run is a `kerf run` of its own in an empty directory: same model, data, space, constraint, seed;
 all start from the uniform candidates. Their fronts are then measured again: accuracy on samples that
-no search saw (`--judge unseen`: what is left of the evaluation part, and the test part; of shapes the
-test part is drawn on), as of 200 accuracies on 1,000 samples the best are lucky ones, and a front that
+no search saw (`--judge unseen`: what is left of the evaluation part, and the test part, in ten views of
+each picture; of shapes the test part is drawn on), as of 200 accuracies on 1,000 samples the best are lucky ones, and a front that
 is judged by the samples that chose it keeps its luck; latency in one session, one plan of each run
 after the other, as the ratio to the f32 baseline that is timed beside it. A gain is the hypervolume of
 those over that of the baseline and the uniform candidates alone. The reference point is the study's:
@@ -47,6 +47,19 @@ MODELS = {
 }
 MAXIMISED = {"accuracy", "top5", "agreement", "sqnr_db", "throughput_sps"}
 ANCHORS = 8  # what a search starts from at most
+# Mirrored, pixels down and to the right: what the network was trained on as well (padded with black).
+VIEWS = [(False, 0, 0), (True, 0, 0), (False, 2, 0), (True, -2, 0), (False, 0, 2), (True, 0, -2),
+         (False, -1, -1), (True, 1, 1), (False, 1, -3), (True, -3, 1)]
+
+
+def moved(pictures, mirrored, down, right):
+    """Pictures [N, C, H, W], shifted by so many pixels; black comes in."""
+    out = np.zeros_like(pictures)
+    height, width = pictures.shape[2:]
+    source = pictures[..., ::-1] if mirrored else pictures
+    out[..., max(down, 0):height + min(down, 0), max(right, 0):width + min(right, 0)] = \
+        source[..., max(-down, 0):height - max(down, 0), max(-right, 0):width - max(right, 0)]
+    return out
 
 
 class NotYet(Exception):
@@ -130,8 +143,10 @@ class Bench:
             np.savez(target, x=x, y=y)
             return target
         with np.load(data / "evaluation.npz") as rest, np.load(data / "test.npz") as test:
-            np.savez(target, **{key: np.concatenate([rest[key][self.arguments.samples:], test[key]])[:self.arguments.unseen]
-                                for key in test.files})
+            x, y = (np.concatenate([rest[key][self.arguments.samples:], test[key]]) for key in ("x", "y"))
+        # Of a few thousand pictures a front's best are lucky ones again; several views of each tell more.
+        x = np.concatenate([moved(x, *view) for view in VIEWS])[:self.arguments.unseen]
+        np.savez(target, x=x, y=np.tile(y, len(VIEWS))[:len(x)])
         return target
 
     def study(self, model):
@@ -276,7 +291,7 @@ def main():
     parser.add_argument("--objectives", default="accuracy,latency_p50_us,storage_bytes")
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--judge", choices=["unseen", "evaluation"], default="unseen")
-    parser.add_argument("--unseen", type=int, default=12000, help="samples of the judge, at most")
+    parser.add_argument("--unseen", type=int, default=20000, help="samples of the judge, at most")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--drop", type=float, default=0.05)
     parser.add_argument("--space", choices=["precision", "channels"], default="precision")
