@@ -75,6 +75,15 @@ Result<DamageLook> DamageLook::parse(const Json& document) {
   });
 }
 
+Json LabelLook::to_json() const { return {{"kl", kl}, {"lean", lean}, {"error", error}, {"samples", samples}}; }
+
+Result<LabelLook> LabelLook::parse(const Json& document) {
+  return parsed("look at labels", [&] {
+    return LabelLook{document.at("kl").get<double>(), document.at("lean").get<double>(),
+                     document.at("error").get<double>(), document.at("samples").get<std::int64_t>()};
+  });
+}
+
 double CostLook::total_us() const {
   double sum = rest_us;
   for (const auto& [name, layer] : layers) sum += layer.us + layer.before_us;
@@ -107,7 +116,13 @@ Result<CostLook> CostLook::parse(const Json& document) {
 }
 
 Json LookRequest::to_json() const {
-  return {{"damage", damage}, {"cost", cost}, {"samples", samples}, {"timed", timed}, {"seconds", seconds}};
+  Json out = {{"damage", damage}, {"cost", cost}, {"samples", samples}, {"timed", timed}, {"seconds", seconds}};
+  if (!labels.empty()) {
+    out["labels"] = labels;
+    out["beside"] = beside;
+    out["label_samples"] = label_samples;
+  }
+  return out;
 }
 
 Result<LookRequest> LookRequest::parse(const Json& document) {
@@ -115,6 +130,9 @@ Result<LookRequest> LookRequest::parse(const Json& document) {
     LookRequest out;
     out.damage = document.at("damage").get<std::vector<Json>>();
     out.cost = document.at("cost").get<std::vector<Json>>();
+    out.labels = document.value("labels", Json::array()).get<std::vector<Json>>();
+    out.beside = document.value("beside", Json::object());
+    out.label_samples = document.value("label_samples", out.label_samples);
     out.samples = document.at("samples").get<std::int64_t>();
     out.timed = document.value("timed", true);
     out.seconds = document.value("seconds", 0.0);
@@ -123,7 +141,8 @@ Result<LookRequest> LookRequest::parse(const Json& document) {
 }
 
 Json LookResult::to_json() const {
-  return {{"damage", list_json(damage)}, {"cost", list_json(cost)}, {"seconds", seconds}, {"statistics_seconds", statistics_seconds}};
+  return {{"damage", list_json(damage)}, {"cost", list_json(cost)}, {"labels", list_json(labels)},
+          {"seconds", seconds}, {"statistics_seconds", statistics_seconds}};
 }
 
 Result<LookResult> LookResult::parse(const Json& document) {
@@ -131,6 +150,9 @@ Result<LookResult> LookResult::parse(const Json& document) {
   if (!document.is_object()) return invalid_argument("looks: expected an object");
   KERF_ASSIGN(out.damage, parse_list<DamageLook>(document.value("damage", Json()), "looks.damage"));
   KERF_ASSIGN(out.cost, parse_list<CostLook>(document.value("cost", Json()), "looks.cost"));
+  if (document.contains("labels")) {
+    KERF_ASSIGN(out.labels, parse_list<LabelLook>(document["labels"], "looks.labels"));
+  }
   const Json seconds = document.value("seconds", Json());
   if (!seconds.is_number()) return invalid_argument("looks.seconds: expected a number");
   out.seconds = seconds.get<double>();

@@ -27,6 +27,21 @@ struct DamageLook {
   [[nodiscard]] static Result<DamageLook> parse(const Json& document);
 };
 
+/// What labels say of a plan beside another one (`LookRequest::beside`): a change of the outputs that is as
+/// large may do good or harm.
+///
+/// Maths:    of each sample log p_beside(label) − log p_plan(label) − KL(p_beside || p_plan); where the
+///           model's probabilities are the labels' own, its expectation is 0.
+struct LabelLook {
+  double kl = 0;     ///< Mean KL(beside || plan), nats.
+  double lean = 0;   ///< Mean of the above, nats: positive where the plan does more harm than its size says.
+  double error = 0;  ///< Standard error of `lean`.
+  std::int64_t samples = 0;
+
+  [[nodiscard]] Json to_json() const;
+  [[nodiscard]] static Result<LabelLook> parse(const Json& document);
+};
+
 /// What a plan's layers cost on the kernels and in the memory layouts in which they run.
 struct CostLook {
   /// A layer's own step, and the steps between the layer before it in the program and itself (a
@@ -53,7 +68,10 @@ struct CostLook {
 struct LookRequest {
   std::vector<Json> damage;
   std::vector<Json> cost;
-  std::int64_t samples = 96;  ///< That damage is seen on.
+  std::vector<Json> labels;          ///< Compared with `beside` on labelled samples.
+  Json beside = Json::object();      ///< A plan that does next to nothing and runs fast.
+  std::int64_t samples = 96;         ///< That damage is seen on.
+  std::int64_t label_samples = 512;  ///< At most.
   bool timed = true;           ///< Else costs are bytes alone, and no time is taken.
   double seconds = 0;          ///< No look is begun that wouldn't end before, as looks so far say; 0 = no limit.
 
@@ -71,6 +89,7 @@ struct LookResult {
   };
   std::vector<One<DamageLook>> damage;
   std::vector<One<CostLook>> cost;
+  std::vector<One<LabelLook>> labels;
   double seconds = 0;  ///< Worker time, without waiting for the host, and without `statistics_seconds`.
   /// What the worker took to see the f32 model's activations on the calibration set. Its candidates
   /// need that whoever proposes them.
