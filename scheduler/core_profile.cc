@@ -17,8 +17,10 @@ constexpr double kMargin = 0.95;                  // of that share: a look may t
 // In looks at damage: what a timed one at costs takes, and what each part takes before its first.
 constexpr double kCostInDamages = 3;
 constexpr double kPartInDamages = 10;
+constexpr double kLabelInDamages = 8;
 constexpr std::size_t kMostParts = 8;             // that see damage
 constexpr std::size_t kFewestLooksOfPart = 8;     // each runs the f32 model first
+constexpr std::size_t kFewestLabelsOfPart = 16;   // on many more samples
 constexpr std::size_t kMostPlanBytes = 300'000;   // of a part, and as much may come back
 
 /// Plans of a list that have no look yet.
@@ -35,13 +37,14 @@ std::vector<std::string> keys_of(const ProfilePlan& plan) {
   std::vector<std::string> keys;
   for (const ProfilePlan::Want& want : plan.damage()) keys.push_back(want.key);
   for (const ProfilePlan::Want& want : plan.cost()) keys.push_back(want.key);
+  for (const ProfilePlan::Want& want : plan.labels()) keys.push_back(want.key);
   return keys;
 }
 
 /// What came of looks, by the text of their plans.
 struct Taken {
   using ByPlan = std::map<std::string, Json>;
-  ByPlan damage, cost;
+  ByPlan damage, cost, labels;
   std::int64_t failed = 0;
   std::string first_error;
 
@@ -114,13 +117,17 @@ Result<bool> Core::queue_profile(Study& study) {
   KERF_ASSIGN(const auto known, store_.looks(keys_of(plan)));
   const auto damage = missing(plan.damage(), known);
   const auto cost = missing(plan.cost(), known);
-  if (damage.empty() && cost.empty()) return false;
+  const auto labels = missing(plan.labels(), known);
+  if (damage.empty() && cost.empty() && labels.empty()) return false;
   std::size_t workers = 0;
   for (const auto& [id, worker] : leases_.workers()) workers += suits(study, worker) ? 1 : 0;
   const std::size_t most = std::min(kMostParts, std::max<std::size_t>(1, workers));
   const std::size_t count =
       damage.empty() ? 0 : std::clamp<std::size_t>(damage.size() / kFewestLooksOfPart, 1, most);
-  std::vector<LookRequest> parts(count + (cost.empty() ? 0 : 1));
+  const std::size_t labelled =
+      labels.empty() ? 0 : std::clamp<std::size_t>(labels.size() / kFewestLabelsOfPart, 1, most);
+  const std::size_t first = cost.empty() ? 0 : 1;
+  std::vector<LookRequest> parts(first + count + labelled);
   std::vector<std::size_t> bytes(parts.size(), 0);
   const auto put = [&](std::size_t part, std::vector<Json>& list, const Json& one) {
     bytes[part] += canonical_text(one).size();
@@ -128,10 +135,14 @@ Result<bool> Core::queue_profile(Study& study) {
   };
   for (const auto* want : cost) put(0, parts[0].cost, want->plan);
   // Dealt in turn, so that each part has the values that matter most first.
-  const std::size_t first = parts.size() - count;
   for (std::size_t i = 0; i < damage.size(); ++i) {
     const std::size_t part = first + i % count;
     put(part, parts[part].damage, damage[i]->plan);
+  }
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const std::size_t part = first + count + i % labelled;
+    parts[part].beside = plan.beside();
+    put(part, parts[part].labels, labels[i]->plan);
   }
   // What is charged is rounded up to whole trials, so that the share is whole ones too.
   double limit = 0;
@@ -145,13 +156,15 @@ Result<bool> Core::queue_profile(Study& study) {
   }
   const auto weight = [&](const LookRequest& part) {
     return kPartInDamages + static_cast<double>(part.damage.size()) +
-           (plan.timed() ? kCostInDamages : 1) * static_cast<double>(part.cost.size());
+           (plan.timed() ? kCostInDamages : 1) * static_cast<double>(part.cost.size()) +
+           kLabelInDamages * static_cast<double>(part.labels.size());
   };
   double weights = 0;
   for (const LookRequest& part : parts) weights += weight(part);
   std::vector<storage::NewWork> work;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     parts[i].samples = ProfilePlan::kSamples;
+    parts[i].label_samples = ProfilePlan::kLabelSamples;
     parts[i].timed = plan.timed();
     parts[i].seconds = kMargin * limit * weight(parts[i]) / weights;
     work.push_back({WorkKind::kProfile, static_cast<std::int64_t>(i), parts[i].to_json(), {}, ""});
@@ -170,7 +183,7 @@ Result<void> Core::make_profile(Study& study) {
     return {};
   }
   const ProfilePlan plan = ProfilePlan::make(study.definition, *space, *study.hardware);
-  Taken taken;
+  Taken taken, labelled;
   double seconds = 0;
   double statistics_seconds = 0;
   for (std::int64_t number = 0;; ++number) {
@@ -186,6 +199,7 @@ Result<void> Core::make_profile(Study& study) {
     statistics_seconds += result->statistics_seconds;
     taken.add(request->damage, result->damage, taken.damage);
     taken.add(request->cost, result->cost, taken.cost);
+    labelled.add(request->labels, result->labels, labelled.labels);
   }
   KERF_ASSIGN(auto looks, store_.looks(keys_of(plan)));
   std::map<std::string, Json> fresh;
@@ -197,26 +211,31 @@ Result<void> Core::make_profile(Study& study) {
   };
   match(plan.damage(), taken.damage);
   match(plan.cost(), taken.cost);
+  match(plan.labels(), labelled.labels);
   KERF_TRY(store_.keep_looks(fresh));
   const std::size_t reused = looks.size();
   for (auto& [key, look] : fresh) looks[key] = look;
   const search::Profile profile = plan.profile(looks);
   const std::size_t wanted = plan.damage().size() + plan.cost().size();
+  // Labels are a bonus: where there are none, nothing is unknown.
+  const std::size_t unknown = missing(plan.damage(), looks).size() + missing(plan.cost(), looks).size();
   const std::int64_t charged =
       study.trial_seconds > 0 ? static_cast<std::int64_t>(std::ceil(seconds / study.trial_seconds)) : 0;
   Json document = {{"seconds", seconds},
                    {"probes", fresh.size()},
                    {"reused", reused},
-                   {"unknown", wanted - std::min(wanted, looks.size())},
+                   {"unknown", unknown},
+                   {"labelled", plan.labels().size() - missing(plan.labels(), looks).size()},
                    {"statistics_seconds", statistics_seconds},
                    {"trial_seconds", study.trial_seconds},
                    {"charged_trials", charged}};
   const Json summary = document;
   document["terms"] = profile_json(profile);
   KERF_TRY(store_.put_document(id, "profile", document));
-  if (taken.failed > 0) {
-    log(id, "log", {{"message", "profile: " + std::to_string(taken.failed) +
-                                    " looks failed; the first: " + taken.first_error}});
+  for (const auto& [some, what] : {std::pair{&taken, " looks"}, std::pair{&labelled, " looks at labels"}}) {
+    if (some->failed == 0) continue;
+    log(id, "log", {{"message", "profile: " + std::to_string(some->failed) + what +
+                                    " failed; the first: " + some->first_error}});
   }
   const std::int64_t untaken = document["unknown"].get<std::int64_t>() - taken.failed;
   if (untaken > 0) {

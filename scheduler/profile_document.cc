@@ -14,19 +14,37 @@ double number_of(const Json& value) {
   return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
 
-}  // namespace
+using Table = std::vector<std::vector<std::vector<double>>>;  // [dimension][value][metric]
 
-Json profile_json(const search::Profile& profile) {
-  Json alone = Json::array();
-  for (const auto& dimension : profile.alone) {
+Json table_json(const Table& table) {
+  Json out = Json::array();
+  for (const auto& dimension : table) {
     Json values = Json::array();
     for (const auto& metrics : dimension) {
       Json list = Json::array();
       for (const double metric : metrics) list.push_back(number(metric));
       values.push_back(std::move(list));
     }
-    alone.push_back(std::move(values));
+    out.push_back(std::move(values));
   }
+  return out;
+}
+
+Table table_of(const Json& document) {
+  Table out;
+  for (const Json& dimension : document) {
+    auto& values = out.emplace_back();
+    for (const Json& metrics : dimension) {
+      auto& list = values.emplace_back();
+      for (const Json& metric : metrics) list.push_back(number_of(metric));
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+Json profile_json(const search::Profile& profile) {
   Json neighbours = Json::array();
   for (const auto& pair : profile.neighbours) {
     Json adds = Json::array();
@@ -40,19 +58,16 @@ Json profile_json(const search::Profile& profile) {
   }
   Json exact = Json::array();
   for (const bool one : profile.exact) exact.push_back(one);
-  return {{"alone", std::move(alone)}, {"neighbours", std::move(neighbours)}, {"exact", std::move(exact)}};
+  Json out = {{"alone", table_json(profile.alone)}, {"neighbours", std::move(neighbours)}, {"exact", std::move(exact)}};
+  if (!profile.lean.empty()) out["lean"] = table_json(profile.lean);
+  return out;
 }
 
 search::Profile profile_of(const Json& document) {
   try {
     search::Profile out;
-    for (const Json& dimension : document.at("alone")) {
-      auto& values = out.alone.emplace_back();
-      for (const Json& metrics : dimension) {
-        auto& list = values.emplace_back();
-        for (const Json& metric : metrics) list.push_back(number_of(metric));
-      }
-    }
+    out.alone = table_of(document.at("alone"));
+    if (document.contains("lean")) out.lean = table_of(document["lean"]);
     for (const Json& pair : document.at("neighbours")) {
       search::Profile::Neighbours one{pair.at("first").get<std::int64_t>(),
                                       pair.at("metric").get<std::int64_t>(), {}, pair.value("second", std::int64_t{-1})};

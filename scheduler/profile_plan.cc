@@ -57,8 +57,7 @@ Json with_global(Json layers, const Json& global) {
 std::string ProfilePlan::want(std::vector<Want>& list, const char* what, const Json& plan) {
   const auto parsed = CompressionPlan::parse(plan);
   if (!parsed.has_value()) return "";
-  const bool damage = std::string(what) == "damage";
-  const Json identity = {what, kArithmetic, damage ? damage_identity_ : cost_identity_, parsed->canonical()};
+  const Json identity = {what, kArithmetic, identities_[what], parsed->canonical()};
   std::string key = sha256_hex(canonical_text(identity));
   const bool known = std::any_of(list.begin(), list.end(), [&](const Want& one) { return one.key == key; });
   if (!known) list.push_back({key, plan});
@@ -91,13 +90,16 @@ ProfilePlan ProfilePlan::make(const StudyDefinition& study, const search::Search
     out.regression_ = out.regression_ || metric == "mae" || metric == "rmse" || metric == "sqnr_db";
   }
   // What is computed depends on the instruction set and the library, not on how fast they are.
-  out.damage_identity_ = {{"model", study.model},
+  Json& damage = out.identities_["damage"];
+  damage = {{"model", study.model},
                           {"data", calibration},
                           {"preprocess", study.preprocess ? study.preprocess->to_json() : Json()},
                           {"samples", kSamples},
                           {"isa", hardware.isa},
                           {"onednn", hardware.onednn_version}};
-  out.cost_identity_ = {{"model", study.model},
+  out.identities_["labels"] = damage;
+  out.identities_["labels"]["samples"] = kLabelSamples;
+  out.identities_["cost"] = {{"model", study.model},
                         {"hardware", hardware.id()},
                         {"threads", study.measure.threads},
                         {"batch", study.measure.batch},
@@ -118,6 +120,7 @@ ProfilePlan ProfilePlan::make(const StudyDefinition& study, const search::Search
   out.add_globals(space);
   out.add_rounds(space);
   if (out.timed_) out.add_pairs(space);
+  out.add_labels(study, space, hardware.isa.find("bf16") != std::string::npos);
   return out;
 }
 
@@ -374,6 +377,7 @@ search::Profile ProfilePlan::profile(const std::map<std::string, Json>& document
       }
     }
   }
+  lean(looks, out);
   for (std::size_t m = 0; m < metrics_.size(); ++m) {
     out.exact.push_back(is_exact(m, looks, out) && (each_seen || metrics_[m] != "storage_bytes"));
   }

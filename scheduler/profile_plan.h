@@ -25,6 +25,10 @@ namespace kerf::scheduler {
 ///           which they alternate say what passing from one to the other adds; a study without a
 ///           metric of time takes none of these. Values that change
 ///           shapes (channels, global pruning) are looked at one at a time.
+/// Labels:   where the study is about them and has a calibration part, each value that changes what a layer
+///           computes by more than 8 bits do, beside the fastest uniform candidate that does next to nothing:
+///           whether it does more or less harm than its damage says. Values that differ in activations of
+///           8 bits or more alone share a look.
 /// Metrics:  accuracy, top5, agreement, accuracy_drop, mae, rmse, kl, sqnr_db: the damage (noise of the
 ///           log-scores; of the outputs where they aren't scores or the study is about their values)
 ///           with the metric's sign, for the sampler to fit a scale;
@@ -50,13 +54,16 @@ class ProfilePlan {
   /// Distinct ones, the values that change most first.
   [[nodiscard]] const std::vector<Want>& damage() const { return damage_; }
   [[nodiscard]] const std::vector<Want>& cost() const { return cost_; }
+  [[nodiscard]] const std::vector<Want>& labels() const { return labels_; }
+  [[nodiscard]] const Json& beside() const { return beside_; }  ///< What labels() are compared with.
 
   /// Whether costs are to be timed.
   [[nodiscard]] bool timed() const { return timed_; }
 
   static constexpr std::int64_t kSamples = 16;
+  static constexpr std::int64_t kLabelSamples = 512;
 
-  /// `looks`: DamageLook and CostLook documents by key; what is missing is unknown in the profile.
+  /// `looks`: DamageLook, CostLook and LabelLook documents by key; what is missing is unknown in the profile.
   /// Empty where nothing is known at all.
   [[nodiscard]] search::Profile profile(const std::map<std::string, Json>& looks) const;
 
@@ -65,6 +72,7 @@ class ProfilePlan {
     std::string damage_key;      ///< Empty: it does nothing.
     std::string damage_before;   ///< What damage is compared with; empty: none at all.
     std::string cost_key;        ///< Empty: it costs what the f32 model does.
+    std::string label_key;       ///< Empty: its damage is what it seems.
     bool knowable = true;        ///< Whether a look can be taken.
     int activations = 0;         ///< Kind of what the layer reads: see kind_of().
   };
@@ -90,13 +98,16 @@ class ProfilePlan {
   void add_globals(const search::SearchSpace& space);
   void add_rounds(const search::SearchSpace& space);
   void add_pairs(const search::SearchSpace& space);
+  void add_labels(const StudyDefinition& study, const search::SearchSpace& space, bool bf16);
+  [[nodiscard]] Json fast_and_harmless(const search::SearchSpace& space, bool bf16) const;
+  void lean(const Looks& looks, search::Profile& profile) const;
   [[nodiscard]] Adds adds(const Dimension& dimension, const Value& value, const Looks& looks) const;
   /// Whether every value had a file of its own: none is an estimate.
   bool settle_storage(std::vector<std::vector<Adds>>& all, const Looks& looks) const;
   [[nodiscard]] bool is_exact(std::size_t metric, const Looks& looks, const search::Profile& profile) const;
   [[nodiscard]] double in_metric(const std::string& metric, const Adds& adds, double base_us) const;
 
-  Json damage_identity_, cost_identity_;  ///< What keys are made of, beside the plan.
+  std::map<std::string, Json> identities_;  ///< What keys are made of, beside the plan: damage, cost, labels.
   std::vector<std::string> metrics_;      ///< Objectives, then bounds.
   std::vector<double> signs_;             ///< −1 for a lower bound.
   std::int64_t batch_ = 1;
@@ -107,7 +118,8 @@ class ProfilePlan {
   bool regression_ = false;               ///< Some metric is about the outputs' values, not their ranks.
   bool timed_ = false;                    ///< Some metric is made of time.
   bool overlap_ = false;                  ///< Some layer has two dimensions: bytes multiply.
-  std::vector<Want> damage_, cost_;
+  Json beside_ = Json::object();
+  std::vector<Want> damage_, cost_, labels_;
 };
 
 }  // namespace kerf::scheduler

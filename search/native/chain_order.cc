@@ -89,12 +89,17 @@ SamplerProblem reordered(const SamplerProblem& problem, const Order& order) {
     out.dimensions[i] = problem.dimensions[order[i]];
   }
   for (Choices& anchor : out.anchors) anchor = inside(order, anchor);
-  if (!problem.profile.alone.empty()) {
-    out.profile.alone.assign(order.size(), {});
+  const auto in_order = [&order](const auto& table) {
+    auto moved = table;
+    if (table.empty()) return moved;
+    moved.assign(order.size(), {});
     for (std::size_t i = 0; i < order.size(); ++i) {
-      if (order[i] < problem.profile.alone.size()) out.profile.alone[i] = problem.profile.alone[order[i]];
+      if (order[i] < table.size()) moved[i] = table[order[i]];
     }
-  }
+    return moved;
+  };
+  out.profile.alone = in_order(problem.profile.alone);
+  out.profile.lean = in_order(problem.profile.lean);
   for (Profile::Neighbours& pair : out.profile.neighbours) {
     const auto first = static_cast<std::size_t>(pair.first);
     const auto second = static_cast<std::size_t>(pair.other());

@@ -132,6 +132,11 @@ MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout, std:
   out.bendable = is_damage(layout, terms);
   out.terms = std::move(terms);
   out.exact = metric < profile.exact.size() && profile.exact[metric];
+  if (out.bendable && !out.exact && !profile.lean.empty()) {
+    for (std::size_t d = 0; d < layout.size(); ++d) {
+      for (std::size_t v = 0; v < layout.counts[d]; ++v) out.lean.push_back(profile.lean_at(d, v, metric));
+    }
+  }
   for (const Profile::Neighbours& pair : profile.neighbours) {
     const auto d = static_cast<std::size_t>(pair.first);
     if (pair.metric != static_cast<std::int64_t>(metric) || d + 1 >= layout.size() || pair.other() != pair.first + 1) continue;

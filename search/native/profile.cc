@@ -8,14 +8,23 @@ namespace {
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
+double entry(const std::vector<std::vector<std::vector<double>>>& table, std::size_t dimension, std::size_t value,
+             std::size_t metric) {
+  if (dimension >= table.size() || value >= table[dimension].size() || metric >= table[dimension][value].size()) {
+    return kUnknown;
+  }
+  return table[dimension][value][metric];
+}
+
 }  // namespace
 
 double Profile::at(std::size_t dimension, std::size_t value, std::size_t metric) const {
-  if (dimension >= alone.size() || value >= alone[dimension].size() ||
-      metric >= alone[dimension][value].size()) {
-    return kUnknown;
-  }
-  return alone[dimension][value][metric];
+  return entry(alone, dimension, value, metric);
+}
+
+double Profile::lean_at(std::size_t dimension, std::size_t value, std::size_t metric) const {
+  const double known = entry(lean, dimension, value, metric);
+  return std::isfinite(known) ? known : 0;
 }
 
 std::vector<ProfileProbe> profile_probes(const std::vector<std::int64_t>& value_counts,

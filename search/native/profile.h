@@ -29,6 +29,9 @@ struct Profile {
   /// of a dimension count.
   std::vector<std::vector<std::vector<double>>> alone;
   std::vector<Neighbours> neighbours;
+  /// [dimension][value][metric]: what labels say of a damage beyond its size, as a share of it: 1 + lean times
+  /// as much harm, which may be none or less (believed_leans). Short or NaN: nothing known, 0.
+  std::vector<std::vector<std::vector<double>>> lean;
   /// Metrics that the plan alone decides (bytes): the look is the truth and needs no correction.
   /// One a metric; short = no.
   std::vector<bool> exact;
@@ -37,6 +40,7 @@ struct Profile {
 
   /// NaN where the profile says nothing.
   [[nodiscard]] double at(std::size_t dimension, std::size_t value, std::size_t metric) const;
+  [[nodiscard]] double lean_at(std::size_t dimension, std::size_t value, std::size_t metric) const;
 };
 
 /// One cheap look: the baseline with one value changed.

@@ -73,6 +73,10 @@ MetricSurrogate::Terms MetricSurrogate::terms_of(const Shape& shape) const {
   for (std::size_t d = 0; d + 1 < layout.size(); ++d) {
     out.between.push_back((mean[d] + mean[d + 1]) / 2);
   }
+  // What corrections are relative to stays the size of a change, also where labels call it harmless.
+  if (!prior_.lean.empty() && !prior_.terms.empty()) {
+    for (std::size_t at = 0; at < layout.values; ++at) out.base[at] *= 1 + shape.lean * prior_.lean[at];
+  }
   return out;
 }
 

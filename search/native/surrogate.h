@@ -17,6 +17,7 @@ namespace kerf::search::native {
 struct Shape {
   double layer_power = 1;   ///< Of a layer's damage beside other layers'.
   double value_power = 1;   ///< Of a value's damage beside other values of its layer.
+  double lean = 1;          ///< How much of what labels say beyond a damage's size is taken over.
   double spread = 0.3;      ///< Corrections per layer and per (layer, value), relative to the term.
   double shared = 0.2;      ///< Corrections per value that all layers of a kind share, relative.
   double pair = 0.15;       ///< Of any two layers, relative to the geometric mean of their terms.
@@ -29,6 +30,7 @@ struct Shape {
 /// What a space looks like to one metric before any trial.
 struct MetricPrior {
   std::vector<double> terms;       ///< [Layout::at]; empty = nobody looked.
+  std::vector<double> lean;        ///< [Layout::at], shares of the terms (Profile::lean); empty = nothing known.
   std::vector<double> chain;       ///< [Layout::chain_at]; empty = nothing known.
   std::vector<std::size_t> kinds;  ///< [Layout::at]: values that mean the same across layers.
   std::size_t kind_count = 0;
@@ -39,7 +41,7 @@ struct MetricPrior {
 
 /// One metric's posterior mean, given a prior that a profile shapes and the trials so far.
 ///
-/// Maths:    a Gaussian process over the sum that AdditiveModel is: latent = β₀ + β₁·Σ_d b(d, x_d)
+/// Maths:    a Gaussian process over the sum that AdditiveModel is: latent = β₀ + β₁·Σ_d b(d, x_d)·(1 + λ·lean)
 ///           + corrections, b = profile terms under the fitted powers, with prior variances
 ///             per layer           ½·spread²·b(d, x_d)·b(d, x'_d)
 ///             per (layer, value)  ½·spread²·b(d, x_d)² where x_d = x'_d

@@ -15,6 +15,7 @@ namespace {
 constexpr std::size_t kMostTuned = 64;   // trials whose evidence is looked at
 constexpr std::size_t kFirstTuned = 8;   // of them the first ones: the uniform candidates
 constexpr double kPowers[] = {0, 0.15, 0.3, 0.45, 0.6, 0.8, 1, 1.25, 1.5};
+constexpr double kLeans[] = {0, 0.5, 1};
 constexpr double kSpreads[] = {0.0003, 0.01, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2};
 constexpr double kShared[] = {0.0003, 0.03, 0.1, 0.3, 1};
 constexpr double kPairs[] = {0.0003, 0.03, 0.1, 0.2, 0.4};
@@ -47,7 +48,8 @@ double log_prior(const Shape& shape, bool looked, const LookQuality& look) {
                opinion(std::max(shape.kin, 0.003), 0.02, 1.2) +
                opinion(std::max(shape.noise, 1e-4), 0.01, 1.5);
   if (looked) {
-    sum += square_opinion(shape.layer_power, look.layer_power, 0.3) + square_opinion(shape.value_power, 1, 0.4);
+    sum += square_opinion(shape.layer_power, look.layer_power, 0.3) + square_opinion(shape.value_power, 1, 0.4) +
+           square_opinion(shape.lean, 1, 0.7);
   }
   // A bent link has to earn its place.
   if (!shape.link.identity()) sum -= 1;
@@ -63,7 +65,7 @@ struct MetricSurrogate::Evidence {
       : owner_(owner), chosen_(std::move(chosen)) {}
 
   double of(const Shape& shape) {
-    if (!terms_ || shape.layer_power != layer_power_ || shape.value_power != value_power_) {
+    if (!terms_ || shape.layer_power != layer_power_ || shape.value_power != value_power_ || shape.lean != lean_) {
       prepare(shape);
     }
     const std::size_t n = chosen_.size();
@@ -109,6 +111,7 @@ struct MetricSurrogate::Evidence {
   void prepare(const Shape& shape) {
     layer_power_ = shape.layer_power;
     value_power_ = shape.value_power;
+    lean_ = shape.lean;
     terms_ = owner_.terms_of(shape);
     std::vector<Row> rows;
     base_.clear();
@@ -130,6 +133,7 @@ struct MetricSurrogate::Evidence {
   std::optional<Terms> terms_;
   double layer_power_ = 1;
   double value_power_ = 1;
+  double lean_ = 1;
   std::vector<double> base_;
   std::vector<Parts> parts_;
   GrowingCholesky cholesky_;
@@ -210,6 +214,7 @@ double MetricSurrogate::fit(bool thorough) {
       if (looked && prior_.bendable) {
         along(kPowers, &Shape::layer_power);
         along(kPowers, &Shape::value_power);
+        if (!prior_.lean.empty()) along(kLeans, &Shape::lean);
       }
       if (prior_.bendable && x_.size() >= 6) {
         const Shape now = shape_;

@@ -306,10 +306,12 @@ class ProfilePlanTest : public testing::Test {
     LookRequest request;
     for (const auto& want : plan.damage()) request.damage.push_back(want.plan);
     for (const auto& want : plan.cost()) request.cost.push_back(want.plan);
+    for (const auto& want : plan.labels()) request.labels.push_back(want.plan);
     const auto result = LookResult::parse(simulation::looked(request.to_json()));
     std::map<std::string, Json> out;
     for (std::size_t i = 0; i < plan.damage().size(); ++i) out[plan.damage()[i].key] = result->damage[i].look->to_json();
     for (std::size_t i = 0; i < plan.cost().size(); ++i) out[plan.cost()[i].key] = result->cost[i].look->to_json();
+    for (std::size_t i = 0; i < plan.labels().size(); ++i) out[plan.labels()[i].key] = result->labels[i].look->to_json();
     return out;
   }
 
@@ -427,6 +429,68 @@ TEST_F(ProfilePlanTest, NeighboursMeetAcrossWhatElseALayerDecides) {
   EXPECT_NEAR(pair->adds.at(0).at(2), 2, 1e-12);
   const search::Profile back = profile_of(profile_json(profile));
   EXPECT_EQ(back.neighbours.at(0).other(), profile.neighbours.at(0).other());
+}
+
+TEST_F(ProfilePlanTest, LabelsAreAskedBesideAllLayersInEightBits) {
+  const ProfilePlan made = plan({{"default", {{"weight_bits", {4, 8, 16, 32}}, {"activation_bits", {8, 32}}}}},
+                                simulation::small_model());
+  const auto beside = CompressionPlan::parse(made.beside());
+  ASSERT_TRUE(beside.has_value());
+  for (const char* name : {"fc1", "fc2", "fc3"}) {
+    EXPECT_EQ(beside->layer(name).weight_bits, 8);
+    EXPECT_EQ(beside->layer(name).activation_bits, 8);
+  }
+  ASSERT_EQ(made.labels().size(), 3U) << "a layer's 4 bits, whatever its activations; 8 bits say nothing";
+  for (const auto& want : made.labels()) {
+    const auto look = CompressionPlan::parse(want.plan);
+    int changed = 0;
+    for (const char* name : {"fc1", "fc2", "fc3"}) {
+      EXPECT_TRUE(look->layer(name).runs_as_integers()) << "fast";
+      changed += look->layer(name).weight_bits == 4 ? 1 : 0;
+    }
+    EXPECT_EQ(changed, 1);
+  }
+}
+
+TEST_F(ProfilePlanTest, WhatLabelsSayGoesToAllValuesThatShareALook) {
+  const ProfilePlan made = plan({{"default", {{"weight_bits", {4, 8, 16, 32}}, {"activation_bits", {8, 32}}}}},
+                                simulation::small_model());
+  const search::Profile profile = made.profile(all_looks(made));
+  ASSERT_EQ(profile.lean.size(), 3U);
+  // accuracy, latency, storage, then latency_ratio ≤ 0.8 and accuracy ≥ 0.5; values from f32 down.
+  const std::size_t last = profile.lean[0].size() - 1;
+  EXPECT_GT(profile.lean_at(0, last, 0), 0);
+  EXPECT_LT(profile.lean_at(1, last, 0), -0.5);
+  EXPECT_EQ(profile.lean_at(2, last, 0), 0);
+  EXPECT_EQ(profile.lean_at(1, last - 1, 0), profile.lean_at(1, last, 0));
+  EXPECT_EQ(profile.lean_at(1, last, 4), profile.lean_at(1, last, 0)) << "a bound on the same";
+  for (const std::size_t metric : {1, 2, 3}) EXPECT_EQ(profile.lean_at(1, last, metric), 0);
+  for (std::size_t value = 0; value < 4; ++value) EXPECT_EQ(profile.lean_at(1, value, 0), 0);
+  const search::Profile back = profile_of(Json::parse(canonical_text(profile_json(profile))));
+  EXPECT_EQ(back.lean, profile.lean);
+  EXPECT_TRUE(profile_of(Json::parse(canonical_text(profile_json({.alone = profile.alone})))).lean.empty());
+}
+
+TEST_F(ProfilePlanTest, LabelsThatJudgeAreNotAskedNorWhereAccuracyIsNotWanted) {
+  const auto labels_of = [](const Json& document) {
+    const StudyDefinition study = *StudyDefinition::parse(document);
+    const auto space = search::SearchSpace::build(study.space, simulation::small_model());
+    return ProfilePlan::make(study, *space, simulation::hardware()).labels().size();
+  };
+  Json document = simulation::study_document(30, false, "profile");
+  EXPECT_EQ(labels_of(document), 3U);
+  Json other = document;
+  other["data"].erase("calibration");
+  EXPECT_EQ(labels_of(other), 0U);
+  document["objectives"] = {{{"metric", "kl"}}, {{"metric", "storage_bytes"}}};
+  EXPECT_EQ(labels_of(document), 0U);
+}
+
+TEST_F(ProfilePlanTest, WithoutIntegersLabelsAreAskedBesideWhatTheSpaceHas) {
+  const ProfilePlan made = plan({{"default", {{"weight_bits", {4, 32}}, {"activation_bits", {32}}}}},
+                                simulation::small_model());
+  EXPECT_TRUE(CompressionPlan::parse(made.beside())->is_baseline());
+  EXPECT_EQ(made.labels().size(), 3U);
 }
 
 TEST_F(ProfilePlanTest, LayersOfTwoDimensionsHaveNoExactBytes) {

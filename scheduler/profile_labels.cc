@@ -1,0 +1,130 @@
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/metric.h"
+#include "core/plan.h"
+#include "scheduler/profile_looks.h"
+#include "scheduler/profile_plan.h"
+#include "search/native/lean.h"
+
+// What labels say of values: which looks are taken for it, and what they make of the damage.
+namespace kerf::scheduler {
+
+using search::DimensionKind;
+
+namespace {
+
+bool is_of_labels(const std::string& metric) {
+  return metric == "accuracy" || metric == "accuracy_drop" || metric == "top5";
+}
+
+bool prunes(const LayerPlan& layer) {
+  return layer.prune.ratio > 0 || layer.rank.factorizes() || layer.codebook.entries > 0;
+}
+
+/// What a layer that nobody looks at does next to nothing in, the faster the more; 0: it would.
+int harmless(const LayerPlan& layer, bool bf16) {
+  if (prunes(layer) || layer.weight_bits < 8) return 0;
+  if (layer.weight_bits == 8) return layer.activation_bits == 8 ? 3 : layer.activation_bits > 8 ? 1 : 0;
+  return layer.weight_bits == 16 && bf16 ? 2 : 1;
+}
+
+}  // namespace
+
+// The uniform candidate that runs fastest of those that do next to nothing: what a value does to labels is
+// seen beside it, as 500 samples in f32 would cost three times as much.
+Json ProfilePlan::fast_and_harmless(const search::SearchSpace& space, bool bf16) const {
+  Json best = Json::object();
+  int most = -1;
+  for (const search::Choices& anchor : space.anchors()) {
+    const auto plan = space.plan(anchor);
+    if (!plan.has_value()) continue;
+    int sum = 0;
+    bool harm = false;
+    Json layers = Json::object();
+    for (const Dimension& dimension : dimensions_) {
+      if (dimension.kind == DimensionKind::kGlobal) continue;
+      for (const std::string& name : dimension.layers) {
+        const int speed = harmless(plan->layer(name), bf16);
+        harm = harm || speed == 0;
+        sum += speed;
+        const Json document = plan->to_json();
+        if (document.contains("layers") && document["layers"].contains(name)) layers[name] = document["layers"][name];
+      }
+    }
+    if (harm || sum <= most) continue;
+    most = sum;
+    best = std::move(layers);
+  }
+  return best;
+}
+
+void ProfilePlan::add_labels(const StudyDefinition& study, const search::SearchSpace& space, bool bf16) {
+  const bool wanted = std::any_of(metrics_.begin(), metrics_.end(), is_of_labels);
+  // The labels that judge a candidate don't choose it too.
+  if (!wanted || (study.data.single.empty() && study.data.calibration.empty())) return;
+  const Json quiet = fast_and_harmless(space, bf16);
+  const auto with = [&](Json layers) {
+    Json plan = {{"layers", std::move(layers)}};
+    if (!global_.empty()) plan["global"] = global_;
+    return plan;
+  };
+  beside_ = with(quiet);
+  identities_["labels"]["beside"] = beside_;
+  std::size_t longest = 0;
+  for (const Dimension& dimension : dimensions_) longest = std::max(longest, dimension.values.size());
+  for (std::size_t back = 1; back <= longest; ++back) {
+    for (std::size_t d = 0; d < dimensions_.size(); ++d) {
+      const search::Dimension& from = space.dimensions()[d];
+      if (from.kind == DimensionKind::kGlobal || back > from.values.size()) continue;
+      const std::size_t v = from.values.size() - back;
+      if (dimensions_[d].values[v].damage_key.empty()) continue;
+      Json layers = quiet;
+      bool matters = false;
+      for (const std::string& name : from.layers) {
+        const Json own = quiet.value(name, Json::object());
+        Json keys = from.kind == DimensionKind::kPrecision ? Json::object() : own;
+        keys.update(from.values[v]);
+        const auto plan = CompressionPlan::parse({{"layers", {{"layer", keys}}}});
+        if (!plan.has_value()) continue;
+        const LayerPlan layer = plan->layer("layer");
+        matters = matters || prunes(layer) || layer.weight_bits < 8 || layer.activation_bits < 8;
+        // Beside integers it is looked at among integers: what activations of 8 bits or more do doesn't show.
+        if (layer.weight_bits <= 8 && layer.activation_bits > 8 && own.contains("activation_bits")) {
+          keys["activation_bits"] = own["activation_bits"];
+        }
+        layers[name] = std::move(keys);
+      }
+      if (matters) dimensions_[d].values[v].label_key = want(labels_, "labels", with(std::move(layers)));
+    }
+  }
+}
+
+void ProfilePlan::lean(const Looks& looks, search::Profile& profile) const {
+  std::vector<search::LeanLook> seen;
+  std::map<std::string, std::size_t> places;
+  for (const Want& want : labels_) {
+    const LabelLook* look = looks.labels(want.key);
+    if (look == nullptr) continue;
+    places[want.key] = seen.size();
+    seen.push_back({look->kl, look->lean, look->error});
+  }
+  if (seen.empty()) return;
+  const std::vector<double> believed = search::believed_leans(seen);
+  for (const Dimension& dimension : dimensions_) {
+    auto& values = profile.lean.emplace_back();
+    for (const Value& value : dimension.values) {
+      const auto place = places.find(value.label_key);
+      const double share = place == places.end() ? 0 : believed[place->second];
+      auto& metrics = values.emplace_back();
+      for (const std::string& metric : metrics_) metrics.push_back(is_of_labels(metric) ? share : 0);
+    }
+  }
+}
+
+}  // namespace kerf::scheduler
