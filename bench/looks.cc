@@ -1,12 +1,13 @@
 // What a profile's looks cost, and what fewer samples would say.
 //
 // usage: bench_looks MODEL.onnx --calibration C.npz --data D.npz [--preprocess P.json] [--space S.json]
-//                    [--samples 32,64,96 --reference 512] [--looks OUT.json] [--beside OLD.json]
+//                    [--samples 32,64,96 --reference 512] [--labels 512] [--looks OUT.json] [--beside OLD.json]
 //
 // The looks are those that a study on accuracy, latency and storage takes. A look is counted in trials
 // as the study would: what the f32 model's measurement took. --samples: rank correlation (Spearman) of
 // the damage on so many samples with that on --reference of them. --looks writes what was seen,
 // --beside compares with what an earlier run wrote.
+// Labels: each dimension's harshest value beside all layers in 8 bits, on --labels samples.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -34,7 +35,7 @@ struct Options {
   kerf::cli::ModelOptions model;
   std::string data, space, looks, beside;
   std::vector<std::int64_t> samples;
-  std::int64_t reference = 512;
+  std::int64_t reference = 512, labels = 512;
 };
 
 
@@ -140,6 +141,7 @@ kerf::Result<int> run(const Options& options) {
 
   const auto look = [&](LookRequest wanted) -> kerf::Result<LookResult> {
     kerf::compress::Calibration calibration(model, calibration_data.inputs, 1);
+    calibration.set_labels({calibration_data.classes, calibration_data.targets});
     const auto samples = calibration.some_samples(wanted.samples);
     return kerf::measure::take_looks(model, &calibration, samples, wanted, {}, nullptr, {});
   };
@@ -165,6 +167,29 @@ kerf::Result<int> run(const Options& options) {
   KERF_ASSIGN(const LookResult again, look(part));
   compare("layers, again", times(cost, false), times(again, false));
   compare("before layers, again", times(cost, true), times(again, true));
+
+  LookRequest labels;
+  labels.beside = {{"layers", {{"*", {{"weight_bits", 8}, {"activation_bits", 8}}}}}};
+  labels.label_samples = options.labels;
+  for (const auto& dimension : points.dimensions()) {
+    Json harshest = labels.beside;
+    for (const std::string& layer : dimension.layers) harshest["layers"][layer] = dimension.values.back();
+    if (!dimension.layers.empty()) labels.labels.push_back(std::move(harshest));
+  }
+  KERF_ASSIGN(const LookResult leaning, look(labels));
+  double chi = 0, samples = 0;
+  std::size_t seen = 0;
+  for (const auto& one : leaning.labels) {
+    if (!one.error.empty()) std::printf("a look at labels failed: %s\n", one.error.c_str());
+    if (!one.look) continue;
+    ++seen;
+    samples = static_cast<double>(one.look->samples);
+    if (one.look->error > 0) chi += std::pow(one.look->lean / one.look->error, 2);
+  }
+  if (seen > 0) {
+    report("labels", leaning, seen);
+    std::printf("         on %.0f samples; mean of (lean / error)²: %.3f\n", samples, chi / static_cast<double>(seen));
+  }
 
   if (!options.looks.empty()) std::ofstream(options.looks) << all.to_json().dump();
   if (!options.beside.empty()) {
@@ -208,6 +233,7 @@ int main(int argc, char** argv) {
   app.add_option("--space", options.space);
   app.add_option("--samples", options.samples)->delimiter(',');
   app.add_option("--reference", options.reference);
+  app.add_option("--labels", options.labels);
   app.add_option("--looks", options.looks);
   app.add_option("--beside", options.beside);
   CLI11_PARSE(app, argc, argv);

@@ -245,8 +245,9 @@ Result<std::map<std::string, std::shared_ptr<const SecondMoments>>> Calibration:
   return out;
 }
 
-std::vector<Tensor> Calibration::some_samples(std::int64_t most) const {
-  const std::vector<std::int64_t> chosen = spread(samples_, most);
+std::vector<Tensor> Calibration::some_samples(std::int64_t most) const { return samples_at(spread(samples_, most)); }
+
+std::vector<Tensor> Calibration::samples_at(std::span<const std::int64_t> chosen) const {
   std::vector<Tensor> out;
   for (const Tensor& input : inputs_) {
     graph::Shape shape = input.shape();

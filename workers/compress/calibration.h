@@ -81,6 +81,8 @@ class Calibration {
   /// At most `most` samples of each input, evenly spaced: batches of a recovery that runs the model
   /// itself.
   [[nodiscard]] std::vector<graph::Tensor> some_samples(std::int64_t most) const;
+  /// These samples of each input.
+  [[nodiscard]] std::vector<graph::Tensor> samples_at(std::span<const std::int64_t> chosen) const;
 
   /// Variants are seen on at most this many samples from now on: for one that took seconds to train,
   /// whose ranges are worth as much.

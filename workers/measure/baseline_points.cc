@@ -14,15 +14,15 @@ namespace {
 constexpr std::size_t kMostBytes = 256U << 20U;
 constexpr std::int64_t kMostTailBytes = 64LL << 20U;
 
-/// Every n-th of the points whose activations are plain numbers of samples, so that all fit.
+/// Every n-th of the points whose activations are rows of samples of a known size, so that all fit.
 std::vector<CutPoint> affordable(const Graph& graph, std::int64_t samples) {
   std::vector<CutPoint> out;
   std::vector<std::size_t> bytes;
   std::size_t sum = 0;
   for (CutPoint& point : cut_points(graph)) {
     const graph::ValueInfo* value = graph.value(point.value);
-    if (value == nullptr || value->dtype != graph::DType::kF32 || value->shape.empty()) continue;
-    std::size_t each = sizeof(float);
+    if (value == nullptr || value->shape.empty()) continue;
+    std::size_t each = value->dtype == graph::DType::kF32 ? sizeof(float) : 1;  // points are f32 or 8 bits
     for (std::size_t axis = 1; axis < value->shape.size(); ++axis) {
       if (value->shape[axis] <= 0) each = 0;
       each *= static_cast<std::size_t>(std::max<std::int64_t>(value->shape[axis], 0));

@@ -15,6 +15,7 @@
 #include "workers/measure/accuracy.h"
 #include "workers/measure/baseline_points.h"
 #include "workers/measure/batch_runner.h"
+#include "workers/measure/label_look.h"
 #include "workers/measure/step_times.h"
 
 namespace kerf::measure {
@@ -70,10 +71,15 @@ class Looker {
   Result<LookResult> run() {
     out_.damage.resize(request_.damage.size());
     out_.cost.resize(request_.cost.size());
+    out_.labels.resize(request_.labels.size());
+    if (!request_.labels.empty() && calibration_ != nullptr) {
+      labelled_ = labelled_samples(model_.graph, *calibration_, request_.label_samples);
+    }
     KERF_TRY(see_activations());
     // What is timed needs the least of the time and says the most.
     if (!request_.cost.empty()) KERF_TRY(costs());
     if (!request_.damage.empty()) KERF_TRY(damages());
+    if (labelled_) KERF_TRY(labels());
     out_.seconds = spent();
     return std::move(out_);
   }
@@ -90,7 +96,7 @@ class Looker {
   }
 
   void report(const char* phase) const {
-    const auto all = static_cast<double>(request_.damage.size() + request_.cost.size());
+    const auto all = static_cast<double>(request_.damage.size() + request_.cost.size() + request_.labels.size());
     if (progress_) progress_(phase, static_cast<double>(done_) / std::max(1.0, all));
   }
 
@@ -154,6 +160,10 @@ class Looker {
     };
     add(request_.damage);
     add(request_.cost);
+    if (labelled_) {
+      add({request_.beside});
+      add(request_.labels);
+    }
     if (values.empty()) return {};
     report("look");
     KERF_TRY(between());
@@ -221,6 +231,43 @@ class Looker {
     look.noise = std::pow(10.0, -metric("sqnr_db") / 10);
     look.flips = 1 - metric("agreement");
     return look;
+  }
+
+  // Labels.
+
+  Result<void> labels() {
+    if (!in_time(0)) return {};
+    report("look");
+    KERF_TRY(between());
+    const auto go_on = [this] { return between(); };
+    LookResult::One<LabelLook> first;
+    KERF_ASSIGN(const auto beside, compressed(request_.beside, first));
+    if (!beside) {
+      for (auto& one : out_.labels) one.error = first.error;
+      return {};
+    }
+    KERF_ASSIGN(BaselinePoints baseline,
+                BaselinePoints::make(beside->graph, labelled_->inputs, settings_.threads, go_on));
+    double longest = 0;
+    for (std::size_t i = 0; i < request_.labels.size(); ++i, ++done_) {
+      if (!in_time(longest)) return {};
+      const Stretch stretch(*this, longest);
+      report("look");
+      KERF_TRY(between());
+      LookResult::One<LabelLook>& one = out_.labels[i];
+      KERF_ASSIGN(const auto made, compressed(request_.labels[i], one));
+      if (!made) continue;
+      auto rows = baseline.run(made->graph, go_on);
+      if (!rows.has_value() && is_ours(rows.error())) return rows.error();
+      const auto seen = rows.has_value() ? label_look(baseline.output(), *rows, labelled_->classes, output_kind(model_.graph))
+                                         : Result<LabelLook>(rows.error());
+      if (seen.has_value()) {
+        one.look = *seen;
+      } else {
+        one.error = seen.error().message;
+      }
+    }
+    return {};
   }
 
   // Cost.
@@ -306,6 +353,7 @@ class Looker {
   SharedTurn turn_;
   double waited_ms_ = 0;  // for the machine alone
   StepTimes times_;
+  std::optional<LabelledSamples> labelled_;
   std::size_t done_ = 0;
   steady_clock::time_point start_ = steady_clock::now();
   LookResult out_;
