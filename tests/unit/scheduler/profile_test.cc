@@ -120,14 +120,16 @@ TEST_F(ProfileTest, TheSamplerStartsFromWhatWorkersSaw) {
   join();
   const auto done = work_until_done();
   EXPECT_EQ(store_->study(id)->state, StudyState::kComplete);
-  EXPECT_EQ(done.at(WorkKind::kProfile), 2) << "costs by one, damage by one";
+  EXPECT_EQ(done.at(WorkKind::kProfile), 3) << "costs by one, damage by one, labels by one";
   const Json document = profile_of(id);
-  // Damage: 5 values of 3 layers. Cost: f32, 5 rounds, 3 kinds of activations in each order.
-  EXPECT_EQ(document["probes"], 15 + 1 + 5 + 6);
+  // Damage: 5 values of 3 layers. Cost: f32, 5 rounds, 3 kinds of activations in each order. Labels: 4 bits.
+  EXPECT_EQ(document["probes"], 15 + 1 + 5 + 6 + 3);
+  EXPECT_EQ(document["labelled"], 3);
+  EXPECT_EQ(document["unknown"], 0);
   EXPECT_EQ(document["reused"], 0);
   EXPECT_EQ(document["trial_seconds"], 1.0) << "without loading";
-  EXPECT_EQ(document["charged_trials"], 7) << "27 looks of a quarter of a trial";
-  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 23U);
+  EXPECT_EQ(document["charged_trials"], 8) << "30 looks of a quarter of a trial";
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 22U);
   ASSERT_EQ(seen_.size(), 1U);
   const search::Profile& profile = seen_[0];
   ASSERT_EQ(profile.alone.size(), 3U);
@@ -161,7 +163,7 @@ TEST_F(ProfileTest, ASecondStudyStartsWithItForFree) {
   const auto done = work_until_done();
   EXPECT_FALSE(done.contains(WorkKind::kProfile));
   EXPECT_EQ(profile_of(second)["probes"], 0);
-  EXPECT_EQ(profile_of(second)["reused"], 27);
+  EXPECT_EQ(profile_of(second)["reused"], 30);
   EXPECT_EQ(profile_of(second)["charged_trials"], 0);
   EXPECT_EQ(profile_of(second)["terms"], profile_of(first)["terms"]);
   EXPECT_EQ(store_->trials(second, 0, 100)->size(), 40U);
@@ -177,7 +179,7 @@ TEST_F(ProfileTest, OtherHardwareWithTheSameArithmeticTakesCostsOnly) {
   (void)work_until_done();
   EXPECT_EQ(store_->study(second)->state, StudyState::kComplete);
   EXPECT_EQ(profile_of(second)["probes"], 12);
-  EXPECT_EQ(profile_of(second)["reused"], 15);
+  EXPECT_EQ(profile_of(second)["reused"], 18);
 }
 
 TEST_F(ProfileTest, AKilledServerGoesOnWithTheLooksThatWereAcknowledged) {
@@ -192,14 +194,15 @@ TEST_F(ProfileTest, AKilledServerGoesOnWithTheLooksThatWereAcknowledged) {
   join();
   ASSERT_EQ(held_.begin()->second.key, (WorkKey{id, WorkKind::kProfile, 1})) << "only what is open";
   (void)work();
+  (void)work();  // labels
   const Json document = profile_of(id);
-  EXPECT_EQ(document["probes"], 27);
+  EXPECT_EQ(document["probes"], 30);
   restart();
   join();
   const auto done = work_until_done();
   EXPECT_FALSE(done.contains(WorkKind::kProfile));
   EXPECT_EQ(profile_of(id), document);
-  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 23U) << "charged once";
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 22U) << "charged once";
   ASSERT_FALSE(seen_.empty());
   EXPECT_EQ(profile_json(seen_.back()), document["terms"]) << "the sampler gets what it had";
 }
@@ -218,7 +221,7 @@ TEST_F(ProfileTest, AProfileThatFailsIsLoggedAndTheSearchGoesWithoutIt) {
   const auto said = std::count_if(events->begin(), events->end(), [](const auto& event) {
     return event.type == "log" && event.data.value("message", "").find("nothing can be seen") != std::string::npos;
   });
-  EXPECT_EQ(said, 2);
+  EXPECT_EQ(said, 3);
 }
 
 TEST_F(ProfileTest, AShortStudyAndOtherSamplersTakeNone) {
@@ -248,7 +251,7 @@ TEST_F(ProfileTest, LooksHaveALimitOfTime) {
   (void)work();
   (void)work();
   double all = 0;
-  for (int part = 0; part < 2; ++part) {
+  for (int part = 0; part < 3; ++part) {
     const auto request = LookRequest::parse(held_.begin()->second.payload.at("looks"));
     ASSERT_TRUE(request.has_value());
     EXPECT_EQ(request->samples, ProfilePlan::kSamples);
@@ -265,7 +268,7 @@ TEST_F(ProfileTest, WhatThereWasNoTimeForIsSaid) {
   join();
   leave_out_ = 4;
   (void)work_until_done();
-  EXPECT_EQ(profile_of(id)["probes"], 27 - 4);
+  EXPECT_EQ(profile_of(id)["probes"], 30 - 4);
   EXPECT_EQ(profile_of(id)["unknown"], 4);
   bool said = false;
   const auto events = store_->events(id, 0, 1000);
