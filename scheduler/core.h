@@ -164,8 +164,18 @@ class Core {
 
   // core_profile.cc: cheap looks before the search
   [[nodiscard]] Result<void> replay_profile(Study& study);
+  /// A study's parts of a profile, as the store has them.
+  struct ProfileParts {
+    std::int64_t count = 0;
+    std::set<std::int64_t> open;
+    bool labels_asked = false;
+    double seconds = 0;  ///< Worker time of those that ended.
+  };
   [[nodiscard]] Result<void> profile_step(Study& study);
-  [[nodiscard]] Result<bool> queue_profile(Study& study);
+  [[nodiscard]] Result<ProfileParts> profile_parts(const Study& study) const;
+  [[nodiscard]] std::size_t lookers(const Study& study) const;
+  [[nodiscard]] Result<void> queue_profile(Study& study);
+  [[nodiscard]] Result<void> queue_labels(Study& study, const ProfileParts& parts);
   [[nodiscard]] Result<void> make_profile(Study& study);
   void profile_part_ended(Study& study, const WorkKey& key);
 

@@ -17,11 +17,11 @@ constexpr double kMargin = 0.95;                  // of that share: a look may t
 // In looks at damage: what a timed one at costs takes, and what each part takes before its first.
 constexpr double kCostInDamages = 3;
 constexpr double kPartInDamages = 10;
-constexpr double kLabelInDamages = 8;
 constexpr std::size_t kMostParts = 8;             // that see damage
 constexpr std::size_t kFewestLooksOfPart = 8;     // each runs the f32 model first
 constexpr std::size_t kFewestLabelsOfPart = 16;   // on many more samples
 constexpr std::size_t kMostPlanBytes = 300'000;   // of a part, and as much may come back
+constexpr double kLeastLeft = 0.1;                // of what looks may take, for labels to be asked
 
 /// Plans of a list that have no look yet.
 std::vector<const ProfilePlan::Want*> missing(const std::vector<ProfilePlan::Want>& wants,
@@ -62,6 +62,48 @@ struct Taken {
   }
 };
 
+/// Worker time that looks may take: a share of the budget, in whole trials, as what is charged is rounded up
+/// to them. 0: no limit.
+double seconds_for_looks(const Budget& budget, double trial_seconds) {
+  double limit = 0;
+  if (budget.trials > 0) limit = std::floor(kMostOfBudget * static_cast<double>(budget.trials)) * trial_seconds;
+  if (budget.seconds > 0) {
+    const double share = kMostOfBudget * budget.seconds;
+    limit = limit > 0 ? std::min(limit, share) : share;
+  }
+  return kMargin * limit;
+}
+
+/// Keeps parts to a size that travels well.
+class Parts {
+ public:
+  explicit Parts(std::size_t count) : parts(count), bytes_(count, 0) {}
+
+  void put(std::size_t part, std::vector<Json> LookRequest::*list, const Json& plan) {
+    bytes_[part] += canonical_text(plan).size();
+    if (bytes_[part] <= kMostPlanBytes) (parts[part].*list).push_back(plan);
+  }
+
+  [[nodiscard]] std::vector<storage::NewWork> work(std::int64_t first) const {
+    std::vector<storage::NewWork> out;
+    for (const LookRequest& part : parts) out.push_back({WorkKind::kProfile, first++, part.to_json(), {}, ""});
+    return out;
+  }
+
+  std::vector<LookRequest> parts;
+
+ private:
+  std::vector<std::size_t> bytes_;
+};
+
+/// nullopt where nothing is there to look at.
+template <class Study>
+std::optional<ProfilePlan> profile_plan(const Study& study) {
+  const auto space = search::SearchSpace::build(study.definition.space, *study.model);
+  if (!space.has_value() || space->dimensions().empty() || !study.hardware) return std::nullopt;
+  return ProfilePlan::make(study.definition, *space, *study.hardware);
+}
+
 }  // namespace
 
 // A study that was begun without a profile goes on without one.
@@ -81,108 +123,106 @@ Result<void> Core::replay_profile(Study& study) {
 
 // Puts the looks in line, waits for those that are there, or makes the profile.
 Result<void> Core::profile_step(Study& study) {
-  const std::string& id = study.record.id;
-  const auto read_open = [&]() -> Result<bool> {
-    study.open_profile.clear();
-    for (std::int64_t number = 0;; ++number) {
-      const auto part = store_.work({id, WorkKind::kProfile, number});
-      if (!part.has_value()) {
-        if (part.error().code != ErrorCode::kNotFound) return part.error();
-        return number > 0;
-      }
-      if (!is_terminal(part->state)) study.open_profile.insert(number);
-    }
-  };
-  bool there = false;
-  KERF_ASSIGN(there, read_open());
-  if (!there) {
-    KERF_ASSIGN(const bool queued, queue_profile(study));
-    if (queued) {
-      KERF_ASSIGN(there, read_open());
-    }
+  KERF_ASSIGN(ProfileParts parts, profile_parts(study));
+  if (parts.count == 0) {
+    KERF_TRY(queue_profile(study));
+    KERF_ASSIGN(parts, profile_parts(study));
   }
-  if (!study.open_profile.empty()) {
-    study.machine.profile_waits(true);
-    study.line_stale = true;
-    return {};
+  // Labels last: they get what time the others leave.
+  if (parts.open.empty() && !parts.labels_asked) {
+    KERF_TRY(queue_labels(study, parts));
+    KERF_ASSIGN(parts, profile_parts(study));
   }
-  return make_profile(study);
+  study.open_profile = parts.open;
+  if (parts.open.empty()) return make_profile(study);
+  study.machine.profile_waits(true);
+  study.line_stale = true;
+  return {};
 }
 
-// False where nothing has to be looked at.
-Result<bool> Core::queue_profile(Study& study) {
-  const auto space = search::SearchSpace::build(study.definition.space, *study.model);
-  if (!space.has_value() || space->dimensions().empty() || !study.hardware) return false;
-  const ProfilePlan plan = ProfilePlan::make(study.definition, *space, *study.hardware);
-  KERF_ASSIGN(const auto known, store_.looks(keys_of(plan)));
-  const auto damage = missing(plan.damage(), known);
-  const auto cost = missing(plan.cost(), known);
-  const auto labels = missing(plan.labels(), known);
-  if (damage.empty() && cost.empty() && labels.empty()) return false;
+Result<Core::ProfileParts> Core::profile_parts(const Study& study) const {
+  ProfileParts out;
+  for (;; ++out.count) {
+    const auto part = store_.work({study.record.id, WorkKind::kProfile, out.count});
+    if (!part.has_value()) {
+      if (part.error().code != ErrorCode::kNotFound) return part.error();
+      return out;
+    }
+    out.labels_asked = out.labels_asked || part->candidate.contains("labels");
+    if (!is_terminal(part->state)) {
+      out.open.insert(out.count);
+    } else if (const auto result = LookResult::parse(part->result); result.has_value()) {
+      out.seconds += result->seconds;
+    }
+  }
+}
+
+std::size_t Core::lookers(const Study& study) const {
   std::size_t workers = 0;
   for (const auto& [id, worker] : leases_.workers()) workers += suits(study, worker) ? 1 : 0;
-  const std::size_t most = std::min(kMostParts, std::max<std::size_t>(1, workers));
+  return std::clamp<std::size_t>(workers, 1, kMostParts);
+}
+
+Result<void> Core::queue_profile(Study& study) {
+  const auto plan = profile_plan(study);
+  if (!plan) return {};
+  KERF_ASSIGN(const auto known, store_.looks(keys_of(*plan)));
+  const auto damage = missing(plan->damage(), known);
+  const auto cost = missing(plan->cost(), known);
   const std::size_t count =
-      damage.empty() ? 0 : std::clamp<std::size_t>(damage.size() / kFewestLooksOfPart, 1, most);
-  const std::size_t labelled =
-      labels.empty() ? 0 : std::clamp<std::size_t>(labels.size() / kFewestLabelsOfPart, 1, most);
+      damage.empty() ? 0 : std::clamp<std::size_t>(damage.size() / kFewestLooksOfPart, 1, lookers(study));
   const std::size_t first = cost.empty() ? 0 : 1;
-  std::vector<LookRequest> parts(first + count + labelled);
-  std::vector<std::size_t> bytes(parts.size(), 0);
-  const auto put = [&](std::size_t part, std::vector<Json>& list, const Json& one) {
-    bytes[part] += canonical_text(one).size();
-    if (bytes[part] <= kMostPlanBytes) list.push_back(one);
-  };
-  for (const auto* want : cost) put(0, parts[0].cost, want->plan);
+  Parts made(first + count);
+  for (const auto* want : cost) made.put(0, &LookRequest::cost, want->plan);
   // Dealt in turn, so that each part has the values that matter most first.
-  for (std::size_t i = 0; i < damage.size(); ++i) {
-    const std::size_t part = first + i % count;
-    put(part, parts[part].damage, damage[i]->plan);
-  }
-  for (std::size_t i = 0; i < labels.size(); ++i) {
-    const std::size_t part = first + count + i % labelled;
-    parts[part].beside = plan.beside();
-    put(part, parts[part].labels, labels[i]->plan);
-  }
-  // What is charged is rounded up to whole trials, so that the share is whole ones too.
-  double limit = 0;
-  const Budget& budget = study.machine.budget();
-  if (budget.trials > 0) {
-    limit = std::floor(kMostOfBudget * static_cast<double>(budget.trials)) * study.trial_seconds;
-  }
-  if (budget.seconds > 0) {
-    const double share = kMostOfBudget * budget.seconds;
-    limit = limit > 0 ? std::min(limit, share) : share;
-  }
+  for (std::size_t i = 0; i < damage.size(); ++i) made.put(first + i % count, &LookRequest::damage, damage[i]->plan);
   const auto weight = [&](const LookRequest& part) {
     return kPartInDamages + static_cast<double>(part.damage.size()) +
-           (plan.timed() ? kCostInDamages : 1) * static_cast<double>(part.cost.size()) +
-           kLabelInDamages * static_cast<double>(part.labels.size());
+           (plan->timed() ? kCostInDamages : 1) * static_cast<double>(part.cost.size());
   };
   double weights = 0;
-  for (const LookRequest& part : parts) weights += weight(part);
-  std::vector<storage::NewWork> work;
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    parts[i].samples = ProfilePlan::kSamples;
-    parts[i].label_samples = ProfilePlan::kLabelSamples;
-    parts[i].timed = plan.timed();
-    parts[i].seconds = kMargin * limit * weight(parts[i]) / weights;
-    work.push_back({WorkKind::kProfile, static_cast<std::int64_t>(i), parts[i].to_json(), {}, ""});
+  for (const LookRequest& part : made.parts) weights += weight(part);
+  const double limit = seconds_for_looks(study.machine.budget(), study.trial_seconds);
+  for (LookRequest& part : made.parts) {
+    part.samples = ProfilePlan::kSamples;
+    part.timed = plan->timed();
+    part.seconds = limit * weight(part) / weights;
   }
-  KERF_TRY(store_.enqueue(study.record.id, work));
-  return true;
+  if (made.parts.empty()) return {};
+  KERF_TRY(store_.enqueue(study.record.id, made.work(0)));
+  return {};
+}
+
+Result<void> Core::queue_labels(Study& study, const ProfileParts& parts) {
+  const auto plan = profile_plan(study);
+  if (!plan) return {};
+  KERF_ASSIGN(const auto known, store_.looks(keys_of(*plan)));
+  const auto labels = missing(plan->labels(), known);
+  const double limit = seconds_for_looks(study.machine.budget(), study.trial_seconds);
+  const double left = limit - parts.seconds;
+  if (labels.empty() || (limit > 0 && left < kLeastLeft * limit)) return {};
+  const std::size_t count = std::clamp<std::size_t>(labels.size() / kFewestLabelsOfPart, 1, lookers(study));
+  Parts made(count);
+  for (std::size_t i = 0; i < labels.size(); ++i) made.put(i % count, &LookRequest::labels, labels[i]->plan);
+  for (LookRequest& part : made.parts) {
+    part.beside = plan->beside();
+    part.label_samples = ProfilePlan::kLabelSamples;
+    part.seconds = limit > 0 ? left / static_cast<double>(count) : 0;
+  }
+  KERF_TRY(store_.enqueue(study.record.id, made.work(parts.count)));
+  return {};
 }
 
 // The same whenever it is made: of looks that other studies took, and of what this one's parts
 // brought. Kept as a document, so that a study that goes on does so with the profile it had.
 Result<void> Core::make_profile(Study& study) {
   const std::string& id = study.record.id;
-  const auto space = search::SearchSpace::build(study.definition.space, *study.model);
-  if (!space.has_value() || space->dimensions().empty() || !study.hardware) {
+  const auto made = profile_plan(study);
+  if (!made) {
     study.machine.profile_finished(0);
     return {};
   }
-  const ProfilePlan plan = ProfilePlan::make(study.definition, *space, *study.hardware);
+  const ProfilePlan& plan = *made;
   Taken taken, labelled;
   double seconds = 0;
   double statistics_seconds = 0;

@@ -128,8 +128,8 @@ TEST_F(ProfileTest, TheSamplerStartsFromWhatWorkersSaw) {
   EXPECT_EQ(document["unknown"], 0);
   EXPECT_EQ(document["reused"], 0);
   EXPECT_EQ(document["trial_seconds"], 1.0) << "without loading";
-  EXPECT_EQ(document["charged_trials"], 8) << "30 looks of a quarter of a trial";
-  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 22U);
+  EXPECT_EQ(document["charged_trials"], 6) << "30 looks of a fifth of a trial";
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 24U);
   ASSERT_EQ(seen_.size(), 1U);
   const search::Profile& profile = seen_[0];
   ASSERT_EQ(profile.alone.size(), 3U);
@@ -202,7 +202,7 @@ TEST_F(ProfileTest, AKilledServerGoesOnWithTheLooksThatWereAcknowledged) {
   const auto done = work_until_done();
   EXPECT_FALSE(done.contains(WorkKind::kProfile));
   EXPECT_EQ(profile_of(id), document);
-  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 22U) << "charged once";
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 24U) << "charged once";
   ASSERT_FALSE(seen_.empty());
   EXPECT_EQ(profile_json(seen_.back()), document["terms"]) << "the sampler gets what it had";
 }
@@ -251,7 +251,7 @@ TEST_F(ProfileTest, LooksHaveALimitOfTime) {
   (void)work();
   (void)work();
   double all = 0;
-  for (int part = 0; part < 3; ++part) {
+  for (int part = 0; part < 2; ++part) {
     const auto request = LookRequest::parse(held_.begin()->second.payload.at("looks"));
     ASSERT_TRUE(request.has_value());
     EXPECT_EQ(request->samples, ProfilePlan::kSamples);
@@ -261,6 +261,27 @@ TEST_F(ProfileTest, LooksHaveALimitOfTime) {
   }
   EXPECT_LT(all, 5) << "a quarter of 23 trials of a second, in whole trials";
   EXPECT_GT(all, 4.5);
+}
+
+TEST_F(ProfileTest, LabelsGetTheTimeThatOtherLooksLeave) {
+  (void)submit(30);
+  join();
+  for (int before = 0; before < 4; ++before) (void)work();  // inspection, baseline, costs, damage
+  ASSERT_EQ(held_.begin()->second.key.kind, WorkKind::kProfile);
+  const auto request = LookRequest::parse(held_.begin()->second.payload.at("looks"));
+  ASSERT_TRUE(request.has_value());
+  EXPECT_EQ(request->labels.size(), 3U);
+  EXPECT_TRUE(request->damage.empty());
+  EXPECT_EQ(request->label_samples, ProfilePlan::kLabelSamples);
+  EXPECT_NEAR(request->seconds, 0.95 * 7 - 27 * 0.2, 1e-9);
+}
+
+TEST_F(ProfileTest, WhereOtherLooksTookAllTimeLabelsAreNotAsked) {
+  const std::string id = submit(23);  // five trials for looks, less than 27 looks take
+  join();
+  EXPECT_EQ(work_until_done().at(WorkKind::kProfile), 2);
+  EXPECT_EQ(profile_of(id)["labelled"], 0);
+  EXPECT_EQ(profile_of(id)["unknown"], 0);
 }
 
 TEST_F(ProfileTest, WhatThereWasNoTimeForIsSaid) {
