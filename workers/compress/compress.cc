@@ -306,7 +306,7 @@ bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan) 
 }
 
 Result<CompressedModel> compress(const PreparedModel& model, const CompressionPlan& plan,
-                                 Calibration* calibration, const Watch& watch) {
+                                 Calibration* calibration, const Watch& watch, Sizing sizing) {
   CompressedModel out;
   Phases phases(out.phase_ms);
   KERF_ASSIGN(ResolvedPlan resolved, resolve_plan(model, plan));
@@ -396,9 +396,11 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   settle_biases(out.graph);
   if (out.phase_ms.contains("recovery")) out.recovery_seconds = out.phase_ms["recovery"] / 1000;
   report(model, resolved, splits, out);
-  // The hash of the source has a place of its own in the file, whatever it is.
-  KERF_ASSIGN(const Graph standard, to_standard_onnx(out, export_metadata(plan, {})));
-  out.storage_bytes = packed_size(standard);
+  if (sizing == Sizing::kPackedFile) {
+    // The hash of the source has a place of its own in the file, whatever it is.
+    KERF_ASSIGN(const Graph standard, to_standard_onnx(out, export_metadata(plan, {})));
+    out.storage_bytes = packed_size(standard);
+  }
   phases.end("size");
   return out;
 }

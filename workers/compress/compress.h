@@ -37,6 +37,8 @@ struct CompressedModel {
       phase_ms;  ///< "prune", "weights", "calibration", "qdq", "recovery", "size".
 };
 
+enum class Sizing { kPackedFile, kNone };
+
 /// Applies a plan: ranges of channels are evened out, channels go, layers are factorized, then
 /// single weights go; recovery makes up for that in f32 and weights get their form (layer after
 /// layer where the plan reconstructs, and biases make up for the rounding where it wants that);
@@ -53,6 +55,7 @@ struct CompressedModel {
 /// ended the training (then `warnings` say so).
 ///
 /// `watch` is told how far long recoveries are, and can cancel them; it may be empty.
+/// `sizing`: whether storage_bytes are wanted, which takes longer than rounding a layer.
 ///
 /// Errors:   invalid_argument: a layer that the model doesn't have (and the nearest one), tied
 ///           layers with different ratios, channels that can't go (and why), 8-bit activations
@@ -61,7 +64,8 @@ struct CompressedModel {
 [[nodiscard]] Result<CompressedModel> compress(const PreparedModel& model,
                                                const CompressionPlan& plan,
                                                Calibration* calibration,
-                                               const Watch& watch = {});
+                                               const Watch& watch = {},
+                                               Sizing sizing = Sizing::kPackedFile);
 
 /// Whether the plan needs a Calibration: see ResolvedPlan::why_calibration().
 [[nodiscard]] bool needs_calibration(const PreparedModel& model, const CompressionPlan& plan);

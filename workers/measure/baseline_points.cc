@@ -58,18 +58,19 @@ Result<Tensor> BaselinePoints::rows_of(const Graph& graph, const std::vector<Ten
   return run_samples(made, inputs, all_of(inputs.front()), between);
 }
 
-Result<Tensor> BaselinePoints::tail_rows(std::size_t point, const Tensor& rows, const Between& between) {
-  auto tail = tails_.find(point);
-  if (tail == tails_.end()) {
-    if (tail_bytes_ > kMostTailBytes) {
-      tails_.clear();
-      tail_bytes_ = 0;
-    }
-    KERF_ASSIGN(Compiled made, compiled(tail_of(*graph_, kept_[point].value), {rows}));
-    tail_bytes_ += made.executor().activation_peak_bytes();
-    tail = tails_.emplace(point, std::move(made)).first;
+Compiled& BaselinePoints::keep_tail(std::size_t point, Compiled made) {
+  if (tail_bytes_ > kMostTailBytes) {
+    tails_.clear();
+    tail_bytes_ = 0;
   }
-  return run_samples(tail->second, {rows}, all_of(rows), between);
+  tail_bytes_ += made.executor().activation_peak_bytes();
+  return tails_.emplace(point, std::move(made)).first->second;
+}
+
+Result<Compiled*> BaselinePoints::tail_from(std::size_t point) {
+  if (const auto known = tails_.find(point); known != tails_.end()) return &known->second;
+  KERF_ASSIGN(Compiled made, compiled(tail_of(*graph_, kept_[point].value), {kept_[point].rows}));
+  return &keep_tail(point, std::move(made));
 }
 
 Result<BaselinePoints> BaselinePoints::make(const Graph& graph, std::vector<Tensor> samples,
@@ -92,20 +93,24 @@ Result<BaselinePoints> BaselinePoints::make(const Graph& graph, std::vector<Tens
   }
   // From point to point, each node once.
   std::vector<std::string> values;
-  for (const CutPoint& point : affordable(graph, count)) {
-    const Graph part = part_of(graph, values.empty() ? "" : values.back(), point.value);
-    auto rows = out.rows_of(part, values.empty() ? out.samples_ : std::vector<Tensor>{out.kept_.back().rows},
-                            between);
-    if (!rows.has_value()) return rows.error();
-    values.push_back(point.value);
-    out.kept_.push_back({point.value, std::move(*rows)});
+  for (const CutPoint& point : affordable(graph, count)) values.push_back(point.value);
+  std::vector<Compiled> parts;
+  std::vector<Compiled*> stages;
+  for (std::size_t i = 0; i <= values.size(); ++i) {
+    const std::string from = i == 0 ? "" : values[i - 1];
+    const Graph part = part_of(graph, from, i == values.size() ? "" : values[i]);
+    auto made = i == 0 ? out.compiled(part, out.samples_)
+                       : out.compiled(part, {parts.back().output()});
+    if (!made.has_value()) return made.error();
+    parts.push_back(std::move(*made));
   }
+  for (Compiled& part : parts) stages.push_back(&part);
+  KERF_ASSIGN(std::vector<Tensor> rows,
+              run_stages(stages, out.samples_, all_of(out.samples_.front()), KeptRows::kOfAll, between));
+  for (std::size_t i = 0; i < values.size(); ++i) out.kept_.push_back({values[i], std::move(rows[i])});
+  out.output_ = std::move(rows.back());
   out.detours_ = std::make_unique<Detours>(graph, values);
-  if (values.empty()) {
-    KERF_ASSIGN(out.output_, out.rows_of(graph, out.samples_, between));
-  } else {
-    KERF_ASSIGN(out.output_, out.tail_rows(values.size() - 1, out.kept_.back().rows, between));
-  }
+  if (!values.empty()) out.keep_tail(values.size() - 1, std::move(parts.back()));
   return out;
 }
 
@@ -114,11 +119,23 @@ Result<Tensor> BaselinePoints::run(const Graph& graph, const Between& between) {
   const auto returns = static_cast<std::size_t>(detour.returns);
   const Kept* from = detour.leaves < 0 ? nullptr : &kept_[static_cast<std::size_t>(detour.leaves)];
   const Kept* to = returns < kept_.size() ? &kept_[returns] : nullptr;
-  if (from != nullptr && from == to) return tail_rows(returns, from->rows, between);
+  const std::vector<Tensor> inputs = from == nullptr ? samples_ : std::vector<Tensor>{from->rows};
+  Compiled* tail = nullptr;
+  if (to != nullptr) {
+    KERF_ASSIGN(tail, tail_from(returns));
+    if (from == to) return run_samples(*tail, inputs, all_of(inputs.front()), between);
+  }
   const Graph part = part_of(graph, from == nullptr ? "" : from->value, to == nullptr ? "" : to->value);
-  KERF_ASSIGN(Tensor rows, rows_of(part, from == nullptr ? samples_ : std::vector<Tensor>{from->rows}, between));
-  if (to == nullptr) return rows;
-  return tail_rows(returns, rows, between);
+  KERF_ASSIGN(Compiled own, compiled(part, inputs));
+  if (tail == nullptr || own.batch() != tail->batch()) {
+    KERF_ASSIGN(Tensor rows, run_samples(own, inputs, all_of(inputs.front()), between));
+    if (tail == nullptr) return rows;
+    return run_samples(*tail, {rows}, all_of(rows), between);
+  }
+  const std::vector<Compiled*> stages = {&own, tail};
+  KERF_ASSIGN(std::vector<Tensor> rows,
+              run_stages(stages, inputs, all_of(inputs.front()), KeptRows::kOfLast, between));
+  return std::move(rows.front());
 }
 
 }  // namespace kerf::measure

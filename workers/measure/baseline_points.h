@@ -14,9 +14,9 @@
 
 namespace kerf::measure {
 
-/// The f32 model's outputs on some samples and its activations at points where graphs can be cut, so
-/// that of a plan which changes one layer only that is compiled: it starts right before it and goes on
-/// in the f32 model's own executors.
+/// A graph's outputs on some samples and its activations at points where graphs can be cut, so that of a
+/// plan which changes one layer only that is compiled: it starts right before it and goes on in the
+/// executors of the first graph, the base.
 ///
 /// Memory:   the activations take up to 256 MiB; of more points every second, third, … is kept. The
 ///           executors of what follows a point are kept up to 64 MiB of activations.
@@ -26,16 +26,16 @@ class BaselinePoints {
   /// Called between batches; its error ends what runs.
   using Between = std::function<Result<void>()>;
 
-  /// Runs `graph` (f32, shapes inferred) once; it has to outlive this.
+  /// Runs `graph` (f32 or a compressed one, shapes inferred) once; it has to outlive this.
   [[nodiscard]] static Result<BaselinePoints> make(const graph::Graph& graph,
                                                    std::vector<graph::Tensor> samples, int threads,
                                                    const Between& between);
 
-  /// The first output of the f32 model.
+  /// The first output of the base.
   [[nodiscard]] const graph::Tensor& output() const { return output_; }
 
   /// The first output of another graph of the same inputs on the same samples. What it computes as the
-  /// f32 model does isn't computed again before its change, and runs in f32's executors behind it.
+  /// base does isn't computed again before its change, and runs in the base's executors behind it.
   [[nodiscard]] Result<graph::Tensor> run(const graph::Graph& graph, const Between& between);
 
   [[nodiscard]] std::size_t points() const { return kept_.size(); }
@@ -53,9 +53,9 @@ class BaselinePoints {
   [[nodiscard]] Result<graph::Tensor> rows_of(const graph::Graph& graph,
                                               const std::vector<graph::Tensor>& inputs,
                                               const Between& between) const;
-  /// What the f32 model makes of rows of a point.
-  [[nodiscard]] Result<graph::Tensor> tail_rows(std::size_t point, const graph::Tensor& rows,
-                                                const Between& between);
+  /// What follows a point, as all graphs run it that are back on it.
+  [[nodiscard]] Result<Compiled*> tail_from(std::size_t point);
+  Compiled& keep_tail(std::size_t point, Compiled made);
 
   const graph::Graph* graph_;
   std::vector<graph::Tensor> samples_;

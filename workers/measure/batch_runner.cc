@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 namespace kerf::measure {
@@ -88,31 +89,57 @@ std::int64_t evaluation_batch(std::int64_t activation_bytes_of_sample, std::int6
 Result<Tensor> run_samples(Compiled& compiled, const std::vector<Tensor>& inputs,
                            std::span<const std::int64_t> samples,
                            const std::function<Result<void>()>& between) {
-  const auto batch = static_cast<std::size_t>(compiled.batch());
-  if (!compiled.fits_batch() && samples.size() % batch != 0) {
+  Compiled* const stage = &compiled;
+  KERF_ASSIGN(std::vector<Tensor> rows, run_stages({&stage, 1}, inputs, samples, KeptRows::kOfLast, between));
+  return std::move(rows.front());
+}
+
+Result<std::vector<Tensor>> run_stages(std::span<Compiled* const> stages, const std::vector<Tensor>& inputs,
+                                       std::span<const std::int64_t> samples, KeptRows kept,
+                                       const std::function<Result<void>()>& between) {
+  const Compiled& first = *stages.front();
+  const auto batch = static_cast<std::size_t>(first.batch());
+  if (!first.fits_batch() && samples.size() % batch != 0) {
     return invalid_argument(std::to_string(samples.size()) +
                             " samples; the model mixes the samples of a batch, so expected a "
                             "multiple of its " + std::to_string(batch));
   }
-  const Tensor& out = compiled.output();
-  if (out.rank() == 0 || out.dim(0) != compiled.batch()) {
-    return invalid_argument("the model's first output has shape " + graph::to_string(out.shape()) +
-                            " for a batch of " + std::to_string(batch) +
-                            "; expected one row a sample");
+  const std::size_t first_kept = kept == KeptRows::kOfAll ? 0 : stages.size() - 1;
+  std::vector<Tensor> out;
+  std::vector<std::byte*> to;
+  for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+    const Tensor& output = stages[stage]->output();
+    if (output.rank() == 0 || output.dim(0) != first.batch()) {
+      return invalid_argument("the model's first output has shape " + graph::to_string(output.shape()) +
+                              " for a batch of " + std::to_string(batch) +
+                              "; expected one row a sample");
+    }
+    if (stage < first_kept) continue;
+    Shape shape = output.shape();
+    shape[0] = static_cast<std::int64_t>(samples.size());
+    out.emplace_back(output.dtype(), shape);
+    to.push_back(out.back().mutable_raw());
   }
-  Shape shape = out.shape();
-  shape[0] = static_cast<std::int64_t>(samples.size());
-  Tensor rows(out.dtype(), shape);
-  const std::size_t row = out.bytes() / batch;
-  std::byte* to = rows.mutable_raw();
+  std::vector<std::int64_t> whole(batch);  // all of a batch goes from stage to stage
+  std::iota(whole.begin(), whole.end(), 0);
   for (std::size_t begin = 0; begin < samples.size(); begin += batch) {
     KERF_TRY(between());
     const auto part = samples.subspan(begin, std::min(batch, samples.size() - begin));
-    KERF_TRY(compiled.load(inputs, part));
-    compiled.run();
-    if (row > 0) std::memcpy(to + begin * row, out.raw(), part.size() * row);
+    for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+      Compiled& compiled = *stages[stage];
+      if (stage == 0) {
+        KERF_TRY(compiled.load(inputs, part));
+      } else {
+        KERF_TRY(compiled.load({stages[stage - 1]->output()}, whole));
+      }
+      compiled.run();
+      if (stage < first_kept) continue;
+      const Tensor& output = compiled.output();
+      const std::size_t row = output.bytes() / batch;
+      if (row > 0) std::memcpy(to[stage - first_kept] + begin * row, output.raw(), part.size() * row);
+    }
   }
-  return rows;
+  return out;
 }
 
 }  // namespace kerf::measure

@@ -68,4 +68,14 @@ class Compiled {
                                                 std::span<const std::int64_t> samples,
                                                 const std::function<Result<void>()>& between);
 
+/// The same for stages of which each reads the first output of the one before it. A batch passes all
+/// of them while it is in the caches. Gives the rows of each stage, or of the last one alone.
+///
+/// Needs:    stages of one batch.
+enum class KeptRows { kOfAll, kOfLast };
+[[nodiscard]] Result<std::vector<graph::Tensor>> run_stages(std::span<Compiled* const> stages,
+                                                            const std::vector<graph::Tensor>& inputs,
+                                                            std::span<const std::int64_t> samples, KeptRows kept,
+                                                            const std::function<Result<void>()>& between);
+
 }  // namespace kerf::measure

@@ -120,7 +120,8 @@ class Looker {
   /// The compressed model; the plan's failure is the look's, the lock's is ours.
   template <class Look>
   Result<std::optional<compress::CompressedModel>> compressed(const Json& document,
-                                                              LookResult::One<Look>& one) {
+                                                              LookResult::One<Look>& one,
+                                                              compress::Sizing sizing = compress::Sizing::kPackedFile) {
     std::optional<compress::CompressedModel> none;
     auto plan = CompressionPlan::parse(document);
     if (!plan.has_value()) {
@@ -133,7 +134,7 @@ class Looker {
       if (const auto again = between(); !again.has_value()) lost = again.error();
       return !lost;
     };
-    auto made = compress::compress(model_, *plan, calibration_, watch);
+    auto made = compress::compress(model_, *plan, calibration_, watch, sizing);
     if (lost) return *lost;
     if (!made.has_value()) {
       one.error = made.error().message;
@@ -241,7 +242,7 @@ class Looker {
     KERF_TRY(between());
     const auto go_on = [this] { return between(); };
     LookResult::One<LabelLook> first;
-    KERF_ASSIGN(const auto beside, compressed(request_.beside, first));
+    KERF_ASSIGN(const auto beside, compressed(request_.beside, first, compress::Sizing::kNone));
     if (!beside) {
       for (auto& one : out_.labels) one.error = first.error;
       return {};
@@ -255,7 +256,7 @@ class Looker {
       report("look");
       KERF_TRY(between());
       LookResult::One<LabelLook>& one = out_.labels[i];
-      KERF_ASSIGN(const auto made, compressed(request_.labels[i], one));
+      KERF_ASSIGN(const auto made, compressed(request_.labels[i], one, compress::Sizing::kNone));
       if (!made) continue;
       auto rows = baseline.run(made->graph, go_on);
       if (!rows.has_value() && is_ours(rows.error())) return rows.error();
