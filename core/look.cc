@@ -75,12 +75,13 @@ Result<DamageLook> DamageLook::parse(const Json& document) {
   });
 }
 
-Json LabelLook::to_json() const { return {{"kl", kl}, {"lean", lean}, {"error", error}, {"samples", samples}}; }
+// Not "error": that is what a look has that couldn't be taken.
+Json LabelLook::to_json() const { return {{"kl", kl}, {"lean", lean}, {"standard_error", error}, {"samples", samples}}; }
 
 Result<LabelLook> LabelLook::parse(const Json& document) {
   return parsed("look at labels", [&] {
     return LabelLook{document.at("kl").get<double>(), document.at("lean").get<double>(),
-                     document.at("error").get<double>(), document.at("samples").get<std::int64_t>()};
+                     document.at("standard_error").get<double>(), document.at("samples").get<std::int64_t>()};
   });
 }
 

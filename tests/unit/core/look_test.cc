@@ -69,8 +69,8 @@ TEST(Look, AResultOfBeforeHasNoLooksAtLabels) {
 }
 
 TEST(Look, ALookAtLabelsSaysAllItKnows) {
-  EXPECT_FALSE(LabelLook::parse(plan(R"({"kl": 0, "lean": 0, "error": 0})")).has_value());
-  EXPECT_FALSE(LabelLook::parse(plan(R"({"kl": 0, "lean": "x", "error": 0, "samples": 5})")).has_value());
+  EXPECT_FALSE(LabelLook::parse(plan(R"({"kl": 0, "lean": 0, "standard_error": 0})")).has_value());
+  EXPECT_FALSE(LabelLook::parse(plan(R"({"kl": 0, "lean": "x", "standard_error": 0, "samples": 5})")).has_value());
   EXPECT_FALSE(LookResult::parse(plan(R"({"damage": [], "cost": [], "labels": {}, "seconds": 1})")).has_value());
 }
 
