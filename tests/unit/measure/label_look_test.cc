@@ -118,15 +118,20 @@ class LabelLooksTest : public testing::Test {
     return out;
   }
 
-  /// Logarithms of the probabilities of all samples, computed whole.
-  std::vector<double> whole(const Json& plan) {
+  /// Of all samples, computed whole.
+  Tensor outputs(const Json& plan) {
     const auto made = compress::compress(*model_, *CompressionPlan::parse(plan), &*calibration_);
     EXPECT_TRUE(made.has_value());
     auto compiled = Compiled::make(made->graph, inputs_, {.batch = 8});
     EXPECT_TRUE(compiled.has_value());
     Labels all(kSamples);
     std::iota(all.begin(), all.end(), 0);
-    const Tensor rows = *run_samples(*compiled, inputs_, all, [] { return Result<void>(); });
+    return *run_samples(*compiled, inputs_, all, [] { return Result<void>(); });
+  }
+
+  /// Logarithms of the probabilities of all samples.
+  std::vector<double> whole(const Json& plan) {
+    const Tensor rows = outputs(plan);
     std::vector<double> out;
     for (std::size_t n = 0; n < kSamples; ++n) {
       const auto row = rows.as<float>().subspan(n * kClasses, kClasses);
@@ -216,6 +221,8 @@ TEST_F(LabelLooksTest, AnIntegerModelIsCutBetweenItsLayers) {
   const auto points = BaselinePoints::make(beside->graph, inputs_, 1, [] { return Result<void>(); });
   ASSERT_TRUE(points.has_value()) << points.error().message;
   EXPECT_GE(points->points(), 4U);
+  // From point to point it gives what it gives at once: each point is one of integers, or nothing is fused there.
+  EXPECT_EQ(points->output().to_floats(), outputs(request_.beside).to_floats());
 }
 
 TEST_F(LabelLooksTest, WhereLabelsSayNothingThereIsNeitherLookNorError) {
