@@ -75,6 +75,7 @@ Result<DamageLook> DamageLook::parse(const Json& document) {
   });
 }
 
+// Not "error": that is what a look has that couldn't be taken.
 Json LabelLook::to_json() const { return {{"kl", kl}, {"lean", lean}, {"standard_error", error}, {"samples", samples}}; }
 
 Result<LabelLook> LabelLook::parse(const Json& document) {

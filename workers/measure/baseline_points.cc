@@ -11,7 +11,7 @@ using graph::Tensor;
 
 namespace {
 
-constexpr std::size_t kMostBytes = 256U << 20U;
+constexpr std::size_t kMostBytes = 512U << 20U;
 constexpr std::int64_t kMostTailBytes = 64LL << 20U;
 
 /// Every n-th of the points whose activations are rows of samples of a known size, so that all fit.

@@ -18,7 +18,7 @@ namespace kerf::measure {
 /// plan which changes one layer only that is compiled: it starts right before it and goes on in the
 /// executors of the first graph, the base.
 ///
-/// Memory:   the activations take up to 256 MiB; of more points every second, third, … is kept. The
+/// Memory:   the activations take up to 512 MiB; of more points every second, third, … is kept. The
 ///           executors of what follows a point are kept up to 64 MiB of activations.
 /// Threads:  one caller at a time.
 class BaselinePoints {

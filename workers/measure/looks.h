@@ -25,7 +25,7 @@ struct LookSettings {
 /// cost on the kernels that run them, and what labels say of it.
 ///
 /// Damage:   the f32 model runs once and leaves its activations at points where it can be cut (up to
-///           256 MiB of them); a plan runs from the last point that it computes alike.
+///           512 MiB of them); a plan runs from the last point that it computes alike.
 /// Cost:     all plans' executors take turns in rounds of profiled runs, so that drift cancels; a
 ///           step's time is the lower quartile of its runs. A step that belongs to no layer is
 ///           counted before the layer that follows it.

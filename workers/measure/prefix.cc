@@ -16,6 +16,30 @@ using graph::Tensor;
 
 namespace {
 
+/// Whether layers that run in integers or in bf16 make the value, or a part of it. Before a global pooling
+/// they leave it in bf16.
+bool is_of_few_bits(const Graph& graph, const graph::Links& links, const std::string& value) {
+  std::set<std::string> seen = {value};
+  std::vector<std::string> open = {value};
+  while (!open.empty()) {
+    const auto maker = links.producer.find(open.back());
+    open.pop_back();
+    if (maker == links.producer.end()) continue;
+    const Node& node = graph.nodes[maker->second];
+    if (node.op == "DequantizeLinear") continue;
+    if (graph::is_layer(graph, node)) {
+      const auto read = links.producer.find(node.inputs[0]);
+      const bool integer = read != links.producer.end() && graph.nodes[read->second].op == "DequantizeLinear";
+      if (integer || node.text("kerf_precision", "") != "") return true;
+      continue;
+    }
+    for (const std::string& input : node.inputs) {
+      if (seen.insert(input).second) open.push_back(input);
+    }
+  }
+  return false;
+}
+
 bool ends_a_chain(const Graph& graph, const graph::Links& links, const std::string& value) {
   const graph::ValueInfo* info = graph.value(value);
   if (info == nullptr || info->shape.empty()) return false;
@@ -29,6 +53,7 @@ bool ends_a_chain(const Graph& graph, const graph::Links& links, const std::stri
   return !readers.empty() && std::all_of(readers.begin(), readers.end(), [&](std::size_t reader) {
     const Node& node = graph.nodes[reader];
     if (node.text("kerf_precision", "") != "") return false;
+    if (node.op == "GlobalAveragePool" && is_of_few_bits(graph, links, value)) return false;
     return kStarts.contains(node.op) || graph::is_layer(graph, node);
   });
 }

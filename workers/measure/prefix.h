@@ -17,7 +17,8 @@ struct CutPoint {
 
 /// The points where a graph can be cut in two without changing a bit of what it gives, in the order
 /// of its nodes. Left out are values in the middle of what the engine fuses: before an activation
-/// or a QuantizeLinear, after a DequantizeLinear, around bf16 layers.
+/// or a QuantizeLinear, after a DequantizeLinear, around bf16 layers, between integer ones and a global
+/// pooling.
 ///
 /// Needs:    shapes inferred, nodes in topological order.
 [[nodiscard]] std::vector<CutPoint> cut_points(const graph::Graph& graph);

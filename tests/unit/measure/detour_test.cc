@@ -91,6 +91,25 @@ TEST_F(DetourTest, GoesRoundTheLayerThatChanged) {
   EXPECT_EQ(detour(compressed({{"c1", kEight}})), (Names{"", "c1.r"}));
 }
 
+TEST_F(DetourTest, BesideACompressedModelItGoesRoundTheLayerToo) {
+  const Json four = {{"weight_bits", 4}, {"activation_bits", 8}};
+  const Graph eight = compressed({{"*", kEight}});
+  std::vector<std::string> points;
+  for (const CutPoint& point : cut_points(eight)) points.push_back(point.value);
+  const Detours detours(eight, points);
+  const auto value = [&](int point) { return points[static_cast<std::size_t>(point)]; };
+  const Detour last = detours.of(compressed({{"*", kEight}, {"c4", four}}));
+  ASSERT_GE(last.leaves, 0);
+  ASSERT_LT(last.returns, static_cast<int>(points.size()));
+  EXPECT_EQ(value(last.leaves), "sum.r.quantized");
+  EXPECT_EQ(value(last.returns), "p") << "c4 gives the pooling bf16";
+  const Detour block = detours.of(compressed({{"*", kEight}, {"c2", four}}));
+  ASSERT_GE(block.leaves, 0);
+  EXPECT_EQ(value(block.leaves), "c1.r.quantized");
+  EXPECT_EQ(value(block.returns), "sum.r.quantized");
+  EXPECT_EQ(detours.of(compressed({{"*", kEight}})).leaves, static_cast<int>(points.size()) - 1);
+}
+
 TEST_F(DetourTest, InsideABlockItGoesRoundTheBlock) {
   EXPECT_EQ(detour(compressed({{"c2", kEight}})), (Names{"c1.r", "sum.r"}));
   EXPECT_EQ(detour(compressed({{"c3", {{"weight_bits", 4}}}})), (Names{"c1.r", "sum.r"}));
