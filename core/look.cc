@@ -122,6 +122,7 @@ Json LookRequest::to_json() const {
     out["labels"] = labels;
     out["beside"] = beside;
     out["label_samples"] = label_samples;
+    out["if_overconfident"] = if_overconfident;
   }
   return out;
 }
@@ -134,6 +135,7 @@ Result<LookRequest> LookRequest::parse(const Json& document) {
     out.labels = document.value("labels", Json::array()).get<std::vector<Json>>();
     out.beside = document.value("beside", Json::object());
     out.label_samples = document.value("label_samples", out.label_samples);
+    out.if_overconfident = document.value("if_overconfident", false);
     out.samples = document.at("samples").get<std::int64_t>();
     out.timed = document.value("timed", true);
     out.seconds = document.value("seconds", 0.0);

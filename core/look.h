@@ -72,6 +72,7 @@ struct LookRequest {
   Json beside = Json::object();      ///< A plan that does next to nothing and runs fast.
   std::int64_t samples = 96;         ///< That damage is seen on.
   std::int64_t label_samples = 512;  ///< At most.
+  bool if_overconfident = false;     ///< Labels are asked only of a model that is surer than it is right.
   bool timed = true;           ///< Else costs are bytes alone, and no time is taken.
   double seconds = 0;          ///< No look is begun that wouldn't end before, as looks so far say; 0 = no limit.
 

@@ -207,6 +207,7 @@ Result<void> Core::queue_labels(Study& study, const ProfileParts& parts) {
   for (LookRequest& part : made.parts) {
     part.beside = plan->beside();
     part.label_samples = ProfilePlan::kLabelSamples;
+    part.if_overconfident = true;
     part.seconds = limit > 0 ? left / static_cast<double>(count) : 0;
   }
   KERF_TRY(store_.enqueue(study.record.id, made.work(parts.count)));

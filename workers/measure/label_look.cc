@@ -58,6 +58,32 @@ std::optional<LabelledSamples> labelled_samples(const graph::Graph& graph, const
   return out;
 }
 
+bool overconfident(const Tensor& outputs, std::span<const std::int64_t> labels, OutputKind kind) {
+  constexpr double kBeyond = 0.5;  // of the entropy
+  constexpr double kErrors = 2;
+  const auto samples = static_cast<double>(labels.size());
+  if (samples < 2 || !one_place(outputs.shape()) || outputs.dim(0) != static_cast<std::int64_t>(labels.size())) return false;
+  const Tensor values = outputs.to_f32();
+  const std::size_t classes = values.as<float>().size() / labels.size();
+  double entropies = 0;
+  double mean = 0;
+  double squares = 0;
+  std::vector<double> p;
+  for (std::size_t n = 0; n < labels.size(); ++n) {
+    if (labels[n] < 0 || static_cast<std::size_t>(labels[n]) >= classes) return false;
+    log_probabilities(values.as<float>().subspan(n * classes, classes), kind, p);
+    double entropy = 0;
+    for (const double log : p) entropy -= std::exp(log) * log;
+    entropies += entropy / samples;
+    const double excess = -p[static_cast<std::size_t>(labels[n])] - entropy;
+    const double before = excess - mean;
+    mean += before / static_cast<double>(n + 1);
+    squares += before * (excess - mean);
+  }
+  const double error = std::sqrt(squares / (samples - 1) / samples);
+  return mean > kBeyond * entropies && mean > kErrors * error;  // false where something isn't finite
+}
+
 Result<LabelLook> label_look(const Tensor& beside, const Tensor& plan, std::span<const std::int64_t> labels,
                              OutputKind kind) {
   const auto samples = static_cast<std::int64_t>(labels.size());

@@ -30,6 +30,15 @@ struct LabelledSamples {
                                                               const compress::Calibration& calibration,
                                                               std::int64_t most);
 
+/// Whether a model is surer than it is right: the mean of −log p(label) is beyond the mean entropy of its
+/// outputs by half of it and by two standard errors. What it computes is then off the optimum of these labels,
+/// so that a change may do them good. Of a model that isn't, a change costs labels its size, and looks at
+/// labels would show noise (docs/search.md).
+///
+/// Shapes:   [samples, classes] but for dimensions of 1, a label a sample; false for anything else.
+/// Source:   Guo et al. 2017, "On Calibration of Modern Neural Networks": what overfits is sure of its errors.
+[[nodiscard]] bool overconfident(const graph::Tensor& outputs, std::span<const std::int64_t> labels, OutputKind kind);
+
 /// What labels say of a plan's outputs beside those of another one.
 ///
 /// Shapes:   both [samples, classes] but for dimensions of 1, a label a sample.

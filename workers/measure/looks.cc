@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <string>
@@ -247,6 +248,10 @@ class Looker {
       for (auto& one : out_.labels) one.error = first.error;
       return {};
     }
+    if (request_.if_overconfident) {
+      KERF_ASSIGN(const bool worth_it, overconfident_beside(beside->graph));
+      if (!worth_it) return {};
+    }
     KERF_ASSIGN(BaselinePoints baseline,
                 BaselinePoints::make(beside->graph, labelled_->inputs, settings_.threads, go_on));
     double longest = 0;
@@ -269,6 +274,21 @@ class Looker {
       }
     }
     return {};
+  }
+
+  /// As a quarter of the samples says.
+  Result<bool> overconfident_beside(const graph::Graph& graph) {
+    const auto few = labelled_samples(model_.graph, *calibration_, request_.label_samples / 4);
+    if (!few) return true;
+    const auto count = static_cast<std::int64_t>(few->classes.size());
+    std::vector<std::int64_t> all(few->classes.size());
+    std::iota(all.begin(), all.end(), 0);
+    KERF_ASSIGN(Compiled one, Compiled::make(graph, few->inputs, {.batch = 1, .threads = settings_.threads}));
+    if (!one.fits_batch()) return true;
+    const std::int64_t batch = evaluation_batch(one.executor().activation_peak_bytes(), count);
+    KERF_ASSIGN(Compiled made, Compiled::make(graph, few->inputs, {.batch = batch, .threads = settings_.threads}));
+    KERF_ASSIGN(const Tensor rows, run_samples(made, few->inputs, all, [this] { return between(); }));
+    return overconfident(rows, few->classes, output_kind(model_.graph));
   }
 
   // Cost.

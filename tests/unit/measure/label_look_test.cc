@@ -64,6 +64,26 @@ TEST(LabelLook, AProbabilityOfNothingHasAFloor) {
   EXPECT_NEAR(look->lean, (std::log(0.5 / 1e-12) - kl) / 2, 1e-12);
 }
 
+TEST(Overconfident, IsWhoIsSureOfErrors) {
+  // Sure of class 0 (0.98), right in half of the cases; and right as often as it says.
+  const float sure = 4;
+  std::vector<float> values;
+  Labels half, honest;
+  for (std::int64_t n = 0; n < 200; ++n) {
+    values.insert(values.end(), {sure, 0});
+    half.push_back(n % 2);
+    honest.push_back(n % 56 == 0 ? 1 : 0);  // 4 of 200: 1 / (1 + e^4) = 0.018
+  }
+  const Tensor outputs = Tensor::f32({200, 2}, values);
+  EXPECT_TRUE(overconfident(outputs, half, OutputKind::kScores));
+  EXPECT_FALSE(overconfident(outputs, honest, OutputKind::kScores));
+  EXPECT_FALSE(overconfident(outputs, Labels(200, 0), OutputKind::kScores)) << "surer than it says";
+  EXPECT_FALSE(overconfident(outputs, Labels(199, 0), OutputKind::kScores));
+  EXPECT_FALSE(overconfident(outputs, Labels(200, 7), OutputKind::kScores));
+  values[0] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(overconfident(Tensor::f32({200, 2}, values), half, OutputKind::kScores));
+}
+
 TEST(LabelLook, WhatCantBeComparedIsAnError) {
   const Tensor beside = Tensor::f32({2, 2}, {1, 1, 1, 1});
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
