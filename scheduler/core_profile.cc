@@ -197,7 +197,8 @@ Result<void> Core::queue_labels(Study& study, const ProfileParts& parts) {
   const auto plan = profile_plan(study);
   if (!plan) return {};
   KERF_ASSIGN(const auto known, store_.looks(keys_of(*plan)));
-  const auto labels = missing(plan->labels(), known);
+  const auto ordered = plan->labels_by_damage(known);
+  const auto labels = missing(ordered, known);
   const double limit = seconds_for_looks(study.machine.budget(), study.trial_seconds);
   const double left = limit - parts.seconds;
   if (labels.empty() || (limit > 0 && left < kLeastLeft * limit)) return {};

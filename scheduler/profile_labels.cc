@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -103,6 +104,24 @@ void ProfilePlan::add_labels(const StudyDefinition& study, const search::SearchS
       if (matters) dimensions_[d].values[v].label_key = want(labels_, "labels", with(std::move(layers)));
     }
   }
+}
+
+// Where time runs short the harmless ones aren't asked: what labels add is about the root of a damage.
+std::vector<ProfilePlan::Want> ProfilePlan::labels_by_damage(const std::map<std::string, Json>& documents) const {
+  const Looks looks(*this, documents);
+  std::map<std::string, double> damages;
+  for (const Dimension& dimension : dimensions_) {
+    for (const Value& value : dimension.values) {
+      if (value.label_key.empty()) continue;
+      const double damage = adds(dimension, value, looks).damage;
+      double& most = damages[value.label_key];
+      if (std::isfinite(damage)) most = std::max(most, damage);
+    }
+  }
+  std::vector<Want> out = labels_;
+  std::stable_sort(out.begin(), out.end(),
+                   [&](const Want& a, const Want& b) { return damages[a.key] > damages[b.key]; });
+  return out;
 }
 
 void ProfilePlan::lean(const Looks& looks, search::Profile& profile) const {

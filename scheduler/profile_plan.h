@@ -55,6 +55,8 @@ class ProfilePlan {
   [[nodiscard]] const std::vector<Want>& damage() const { return damage_; }
   [[nodiscard]] const std::vector<Want>& cost() const { return cost_; }
   [[nodiscard]] const std::vector<Want>& labels() const { return labels_; }
+  /// The same, those of the largest damage first, as far as these looks say.
+  [[nodiscard]] std::vector<Want> labels_by_damage(const std::map<std::string, Json>& looks) const;
   [[nodiscard]] const Json& beside() const { return beside_; }  ///< What labels() are compared with.
 
   /// Whether costs are to be timed.

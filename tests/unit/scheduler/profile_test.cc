@@ -495,6 +495,27 @@ TEST_F(ProfilePlanTest, WhatLabelsSayGoesToAllValuesThatShareALook) {
   EXPECT_TRUE(profile_of(Json::parse(canonical_text(profile_json({.alone = profile.alone})))).lean.empty());
 }
 
+TEST_F(ProfilePlanTest, LabelsOfTheLargestDamageAreAskedFirst) {
+  const ProfilePlan made = plan({{"default", {{"weight_bits", {4, 8, 32}}, {"activation_bits", {8}}}}},
+                                simulation::small_model());
+  std::map<std::string, Json> looks = all_looks(made);
+  for (const auto& want : made.damage()) {
+    if (want.plan["layers"].contains("fc2")) looks[want.key]["kl"] = 9;
+    if (want.plan["layers"].contains("fc3")) looks.erase(want.key);
+  }
+  const auto ordered = made.labels_by_damage(looks);
+  ASSERT_EQ(ordered.size(), 3U);
+  const auto layer_of = [](const ProfilePlan::Want& want) {
+    for (const char* name : {"fc1", "fc2", "fc3"}) {
+      if (CompressionPlan::parse(want.plan)->layer(name).weight_bits == 4) return std::string(name);
+    }
+    return std::string();
+  };
+  EXPECT_EQ(layer_of(ordered[0]), "fc2");
+  EXPECT_EQ(layer_of(ordered[1]), "fc1");
+  EXPECT_EQ(layer_of(ordered[2]), "fc3") << "nobody looked at it";
+}
+
 TEST_F(ProfilePlanTest, LabelsThatJudgeAreNotAskedNorWhereAccuracyIsNotWanted) {
   const auto labels_of = [](const Json& document) {
     const StudyDefinition study = *StudyDefinition::parse(document);
