@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 #include <nlohmann/json.hpp>
 
@@ -212,12 +213,26 @@ TEST_F(OptunaBridge, BruteForceTriesEverythingOnce) {
   }
 }
 
-TEST_F(OptunaBridge, SamplerWhoseModuleIsMissingIsRefusedInOneLine) {
-  auto made = OptunaProposer::create("optuna-gp", problem());
-  if (made.has_value()) GTEST_SKIP() << "this Python has torch and scipy";
-  EXPECT_EQ(made.error().code, ErrorCode::kFailedPrecondition);
-  EXPECT_THAT(made.error().message, testing::ContainsRegex("No module named '(scipy|torch)'; expected (scipy|torch) beside Optuna"));
-  EXPECT_THAT(made.error().message, testing::Not(HasSubstr("\n")));
+TEST_F(OptunaBridge, SamplerWhoseModulesAreMissingIsRefusedInOneLineThatNamesThemAll) {
+  std::string pattern = testing::TempDir() + "bridgeXXXXXX";
+  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+  const std::string script = pattern + "/python";
+  // As a Python that has Optuna and neither of the two.
+  std::ofstream(script) << "#!/bin/sh\nexec \"${KERF_PYTHON:-" KERF_SOURCE_DIR "/build/venv/bin/python}\" -u -c \"import sys\n"
+                           "sys.modules['scipy'] = sys.modules['torch'] = None\n$3\"\n";
+  ::chmod(script.c_str(), 0700);
+  optuna::BridgeOptions options;
+  options.python = script;
+  for (const auto& [name, modules] : std::map<std::string, std::string>{{"optuna-gp", "scipy torch"}, {"optuna-qmc", "scipy"}}) {
+    const auto made = OptunaProposer::create(name, problem(), options);
+    ASSERT_FALSE(made.has_value()) << name;
+    EXPECT_EQ(made.error().code, ErrorCode::kFailedPrecondition);
+    EXPECT_THAT(made.error().message, HasSubstr("sampler " + name + " needs scipy"));
+    EXPECT_THAT(made.error().message, HasSubstr("-m pip install " + modules + "\""));
+    EXPECT_THAT(made.error().message, testing::Not(HasSubstr("\n")));
+  }
+  EXPECT_TRUE(OptunaProposer::create("optuna-tpe", problem(), options).has_value());
+  std::filesystem::remove_all(pattern);
 }
 
 TEST_F(OptunaBridge, UnitOfABoundDoesntWeighWithWhatIsNearestToFeasible) {
