@@ -59,7 +59,7 @@ class SamplerConformance : public testing::TestWithParam<std::string> {
       // Optuna's process, or a module that this sampler needs, isn't on this machine.
       ASSERT_THAT(probe.error().code, testing::AnyOf(ErrorCode::kUnavailable,
                                                      ErrorCode::kFailedPrecondition));
-      GTEST_SKIP() << "skipped: " << probe.error().message;
+      GTEST_SKIP() << probe.error().message;
     }
   }
 

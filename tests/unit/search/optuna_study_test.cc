@@ -79,6 +79,34 @@ TEST_F(OptunaStudy, SurvivesTheDeathOfItsProcess) {
   }
 }
 
+TEST_F(OptunaStudy, GaussianProcessSurvivesTheDeathOfItsProcess) {
+  Problem what = problem();
+  what.sampler = GPSampler{.n_startup_trials = 5};
+  auto study = create_study(what);
+  if (!study.has_value()) {
+    ASSERT_EQ(study.error().code, ErrorCode::kFailedPrecondition) << study.error().message;
+    GTEST_SKIP() << study.error().message;
+  }
+  auto twin = create_study(what);
+  ASSERT_TRUE(twin.has_value());
+  for (int round = 0; round < 5; ++round) {
+    const auto trials = study->ask(2);
+    const auto others = twin->ask(2);
+    ASSERT_TRUE(trials.has_value()) << trials.error().message;
+    ASSERT_TRUE(others.has_value()) << others.error().message;
+    for (std::size_t i = 0; i < 2; ++i) {
+      const Trial& trial = (*trials)[i];
+      EXPECT_EQ(trial.params, (*others)[i].params) << "trial " << trial.number;
+      if (trial.number == 6) continue;  // in flight from then on
+      const double x = trial.get<double>("x");
+      const std::vector<double> values = {x * x, 1.0 * trial.get<int>("n")};
+      ASSERT_TRUE(study->tell(trial.number, values, {x - 2}).has_value());
+      ASSERT_TRUE(twin->tell(trial.number, values, {x - 2}).has_value());
+    }
+    if (round >= 2) ::kill(*study->client().bridge_pid(), SIGKILL);
+  }
+}
+
 TEST_F(OptunaStudy, ValueThatIsNotFiniteMakesAFailedTrial) {
   for (const double bad : std::vector<double>{NAN, HUGE_VAL, -HUGE_VAL}) {
     const auto trial = study_->ask();
