@@ -120,7 +120,8 @@ void add_simulate_command(CLI::App& app, Run* run) {
   command->add_option("--sampler", options->how.sampler, "as in a study's search.sampler")->capture_default_str();
   command->add_option("--trials", options->how.trials, "trials, a profile's cost included")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1000000}));
-  command->add_option("--seed", options->how.seed, "of the sampler and of the noise");
+  command->add_option("--seed", options->how.seed, "of the sampler and of the noise")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 31U));
   command->add_option("--seeds", options->seeds, "so many runs from --seed on; median and spread of their hypervolumes")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1000}));
   command->add_flag("--no-profile", options->blind, "the sampler doesn't see the table's profile, and doesn't pay for it");

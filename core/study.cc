@@ -107,6 +107,9 @@ Result<std::vector<Constraint>> parse_constraints(const Json& value) {
     if (!constraint.max && !constraint.min) {
       return invalid_argument(where + ": neither \"max\" nor \"min\"; expected one of them");
     }
+    if (constraint.max && constraint.min && *constraint.max < *constraint.min) {
+      return expected(where + ".max", value[i]["max"], "at least \"min\", " + canonical_text(value[i]["min"]));
+    }
     constraints.push_back(std::move(constraint));
   }
   return constraints;

@@ -8,6 +8,8 @@
 namespace kerf::scheduler {
 namespace {
 
+bool in_flight(const StudyMachine& machine) { return machine.waiting() + machine.running() > 0; }
+
 bool was_not_run(const std::optional<Error>& error) {
   return error && error->code == ErrorCode::kCancelled;
 }
@@ -43,6 +45,7 @@ void Core::prepare_search(Study& study) {
   std::vector<KnownTrial> pending;
   std::vector<std::pair<search::Observation, std::string>> finished;
   std::set<std::int64_t> told;
+  if (study.withheld) study.untold.push_back(std::move(*std::exchange(study.withheld, std::nullopt)));
   for (const auto& [observation, fingerprint] : study.history) {
     finished.emplace_back(observation, fingerprint);
     told.insert(observation.number);
@@ -55,6 +58,16 @@ void Core::prepare_search(Study& study) {
   study.untold.clear();
   for (const auto& [number, trial] : study.trials) {
     if (!told.contains(number)) pending.push_back(trial);
+  }
+  // A question is asked while a trial is measured, so that a search has always had one in flight. Where none
+  // is, the last one ended while the search was asked and its answer was lost (or the study had ended):
+  // asked as if it were in flight still, the search proposes what it would have.
+  study.asked = false;
+  if (!in_flight(study.machine) && !finished.empty() && finished.back().first.number > 0) {
+    study.withheld = finished.back();
+    study.history.pop_back();
+    finished.pop_back();
+    pending.push_back(study.trials.at(study.withheld->first.number));
   }
   auto run = [definition = study.definition, model = *study.model, factory = options_.samplers, reference = study.reference,
               profile = study.profile, pending = std::move(pending), finished = std::move(finished), generation] {
@@ -80,9 +93,20 @@ void Core::prepare_search(Study& study) {
 }
 
 void Core::ask_search(Study& study, std::int64_t count) {
+  // The same for what ended while the proposer was made.
+  if (!std::exchange(study.asked, true) && !study.withheld && !study.untold.empty() && study.untold.back().first.number > 0 &&
+      !in_flight(study.machine)) {
+    study.withheld = std::move(study.untold.back());
+    study.untold.pop_back();
+  }
   std::vector<std::pair<search::Observation, std::string>> news = study.untold;
   for (auto& one : study.untold) study.history.push_back(std::move(one));
   study.untold.clear();
+  if (study.withheld) {
+    study.untold.push_back(std::move(*study.withheld));
+    study.withheld.reset();
+    count = 1;  // the next question knows it
+  }
   auto run = [proposer = study.proposer, news = std::move(news), count,
               generation = study.search_generation] {
     SearchAnswer answer;

@@ -69,6 +69,8 @@ TEST(Study, UnknownKeysAndBadValuesSayWhereAndWhatWasExpected) {
   EXPECT_NE(refusal(R"({"model": "m", "data": "d", "objectives": [{"metric": "speed"}]})")
                 .find("\"speed\""), std::string::npos);
   EXPECT_NE(refusal(R"({"model": "m", "data": "d", "budget": {"trials": 0}})"), "");
+  EXPECT_EQ(refusal(R"({"model": "m", "data": "d", "constraints": [{"metric": "agreement", "min": 0.9, "max": 0.5}]})"),
+            "study.constraints[0].max: 0.5; expected at least \"min\", 0.9");
 }
 
 TEST(Study, PatternsMatchLikeTheShell) {
