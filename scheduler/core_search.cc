@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -8,6 +9,8 @@
 namespace kerf::scheduler {
 namespace {
 
+constexpr std::int64_t kPoorBatches = 2;  // that end a study which asks for it
+
 bool in_flight(const StudyMachine& machine) { return machine.waiting() + machine.running() > 0; }
 
 bool was_not_run(const std::optional<Error>& error) {
@@ -15,6 +18,16 @@ bool was_not_run(const std::optional<Error>& error) {
 }
 
 }  // namespace
+
+Result<void> Core::replay_search(Study& study) {
+  KERF_ASSIGN(const std::optional<Json> document, store_.document(study.record.id, "search"));
+  // A budget of another gain calls other batches poor.
+  if (!document || document->value("gain", 0.0) != study.definition.budget.gain) return {};
+  study.poor = {document->value("poor_batches", std::int64_t{0}), document->value("told", std::int64_t{0})};
+  study.poor_kept = std::min(kPoorBatches, study.poor.batches);
+  study.machine.stalled(study.poor.batches >= kPoorBatches);
+  return {};
+}
 
 // A finished trial's observation goes to the sampler with the next question.
 void Core::learn(Study& study, const Trial& trial) {
@@ -70,11 +83,11 @@ void Core::prepare_search(Study& study) {
     pending.push_back(study.trials.at(study.withheld->first.number));
   }
   auto run = [definition = study.definition, model = *study.model, factory = options_.samplers, reference = study.reference,
-              profile = study.profile, pending = std::move(pending), finished = std::move(finished), generation] {
+              profile = study.profile, poor = study.poor, pending = std::move(pending), finished = std::move(finished), generation] {
     SearchAnswer answer;
     answer.prepared = true;
     answer.generation = generation;
-    auto made = Proposer::make(definition, model, factory, reference, profile);
+    auto made = Proposer::make(definition, model, factory, reference, profile, poor);
     if (!made.has_value()) {
       answer.error = made.error();
       return answer;
@@ -124,7 +137,7 @@ void Core::ask_search(Study& study, std::int64_t count) {
     }
     answer.proposals = std::move(*proposals);
     answer.notes = proposer->take_notes();
-    answer.stalled = proposer->stalled();
+    answer.poor = proposer->poor_batches();
     answer.exhausted = static_cast<std::int64_t>(answer.proposals.size()) < count;
     return answer;
   };
@@ -143,7 +156,7 @@ void Core::search_done(const std::string& id, SearchAnswer answer) {
                             std::make_move_iterator(answer.proposals.begin()),
                             std::make_move_iterator(answer.proposals.end()));
     study->search_ended = std::pair(answer.exhausted, std::move(answer.error));
-    study->stalled = answer.stalled;
+    study->poor = answer.poor;
     queue_proposals(*study);
   }
   advance(*study);
@@ -156,6 +169,16 @@ void Core::search_done(const std::string& id, SearchAnswer answer) {
 void Core::queue_proposals(Study& study) {
   if (!study.search_ended) return;
   if (study.machine.phase() != Phase::kSearch) study.proposals.clear();
+  // Only a study that ends by it needs it kept, and only as far as it matters.
+  const std::int64_t poor = std::min(kPoorBatches, study.poor.batches);
+  if (study.machine.budget().gain > 0 && poor != study.poor_kept) {
+    const Json document = {{"poor_batches", study.poor.batches}, {"told", study.poor.told}, {"gain", study.machine.budget().gain}};
+    if (!store_.put_document(study.record.id, "search", document).has_value()) {
+      store_full_ = true;
+      return;
+    }
+    study.poor_kept = poor;
+  }
   if (!study.proposals.empty()) {
     std::vector<storage::NewWork> work;
     for (const Proposal& proposal : study.proposals) {
@@ -177,7 +200,7 @@ void Core::queue_proposals(Study& study) {
   }
   auto [exhausted, error] = std::move(*study.search_ended);
   study.search_ended.reset();
-  study.machine.asked(exhausted, std::move(error), study.stalled);
+  study.machine.asked(exhausted, std::move(error), study.poor.batches >= kPoorBatches);
   changed_.insert(study.record.id);
 }
 

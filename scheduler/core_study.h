@@ -53,7 +53,8 @@ struct Core::Study {
   /// A search job's answer on its way into the store: what it proposed, how it ended.
   std::vector<Proposal> proposals;
   std::optional<std::pair<bool, std::optional<Error>>> search_ended;
-  bool stalled = false;  ///< What that answer said of the gain to be expected.
+  search::PoorBatches poor;  ///< What that answer said of the gain to be expected.
+  std::int64_t poor_kept = 0;  ///< Of them, what the store knows: 0, 1, 2 or more.
 
   std::vector<double> reference;
   std::optional<search::FrontTracker> front;

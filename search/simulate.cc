@@ -60,6 +60,7 @@ SamplerProblem Table::problem(std::int64_t seed, bool look) const {
     if (constraint.max) metrics.emplace_back(constraint.metric, 1);
     if (constraint.min) metrics.emplace_back(constraint.metric, -1);
   }
+  for (const auto& [metric, sign] : metrics) out.names.push_back(metric);
   out.constraint_count = static_cast<std::int64_t>(metrics.size() - objectives_.size());
   out.bound_scales = bound_scales(constraints_);
   out.reference = reference_;

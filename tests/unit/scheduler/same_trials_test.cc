@@ -15,6 +15,7 @@ constexpr std::int64_t kTrials = 26;
 struct Setting {
   std::int64_t trials = kTrials;
   bool lawless = false;  // accuracies that no model predicts
+  double gain = 0;       // of the budget
 };
 
 /// One worker, whose measurements have no noise, and the native sampler. Every step is the worker's or the
@@ -26,7 +27,9 @@ class World {
   World(First first, Setting setting) : first_(first), setting_(setting) {
     store_ = std::move(*storage::open_sqlite_store(":memory:", clock_));
     start();
-    id_ = core_->submit(simulation::study_document(setting.trials, false, "profile"), "")->id;
+    Json document = simulation::study_document(setting.trials, false, "profile");
+    if (setting.gain > 0) document["budget"]["gain"] = setting.gain;
+    id_ = core_->submit(document, "")->id;
     take();
   }
 
@@ -45,8 +48,8 @@ class World {
     return held_ ? work() : false;
   }
 
-  void extend(std::int64_t trials) {
-    EXPECT_TRUE(core_->extend(id_, {trials, 0, 0}).has_value());
+  void extend(Setting setting) {
+    EXPECT_TRUE(core_->extend(id_, {setting.trials, 0, 0, setting.gain}).has_value());
     take();
   }
 
@@ -152,12 +155,31 @@ TEST_P(SameTrials, AlsoWhereEvolutionHasHalfOfThem) {
   kill_anywhere(GetParam(), setting, 7, undisturbed(GetParam(), setting));
 }
 
+TEST_P(SameTrials, AlsoWhereTheExpectedGainEndsIt) {
+  const Setting setting{.trials = 200, .gain = 0.01};
+  const std::vector<std::string> expected = undisturbed(GetParam(), setting);
+  ASSERT_LT(expected.size(), 100U);
+  kill_anywhere(GetParam(), setting, 1, expected);
+  World world(GetParam(), setting);
+  while (world.step()) {
+  }
+  world.kill();
+  world.extend(setting);
+  while (world.step()) {
+  }
+  EXPECT_EQ(world.trials(), expected) << "run again, it has ended";
+  world.extend({.trials = 200, .gain = 0.0001});
+  while (world.step()) {
+  }
+  EXPECT_GT(world.trials().size(), expected.size()) << "a smaller gain wants more";
+}
+
 TEST_P(SameTrials, WhereItEndedAndGoesOn) {
   World world(GetParam(), {.trials = kTrials - 8});
   while (world.step()) {
   }
   world.kill();
-  world.extend(kTrials);
+  world.extend({});
   while (world.step()) {
   }
   EXPECT_EQ(world.trials(), undisturbed(GetParam()));
