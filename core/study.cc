@@ -223,15 +223,16 @@ Result<SpaceDefinition> parse_space(const Json& value) {
   return space;
 }
 
-SpaceDefinition default_space() {
+// Without a calibration set nothing that has to see activations.
+SpaceDefinition default_space(bool calibrated) {
   SpaceDefinition space;
   space.all_layers["weight_bits"] = {4, 8, 32};
-  space.all_layers["activation_bits"] = {8, 32};
+  if (calibrated) space.all_layers["activation_bits"] = {8, 32};
   for (const double ratio : {0.0, 0.25, 0.5}) {
     space.all_layers["prune"].push_back({{"structure", "channel"}, {"ratio", ratio}});
   }
   space.global["range"] = {"minmax", "percentile", "entropy", "mse"};
-  space.global["recovery"] = {"none", "bias_correction"};
+  if (calibrated) space.global["recovery"] = {"none", "bias_correction"};
   space.snap_channels = true;
   return space;
 }
@@ -368,7 +369,7 @@ Result<StudyDefinition> StudyDefinition::parse(const Json& document) {
   if (document.contains("constraints")) {
     KERF_ASSIGN(study.constraints, parse_constraints(document["constraints"]));
   }
-  study.space = default_space();
+  study.space = default_space(!study.data.single.empty() || !study.data.calibration.empty());
   if (document.contains("space")) {
     KERF_ASSIGN(study.space, parse_space(document["space"]));
   }

@@ -76,6 +76,7 @@ void Core::prepare_search(Study& study) {
   // is, the last one ended while the search was asked and its answer was lost (or the study had ended):
   // asked as if it were in flight still, the search proposes what it would have.
   study.asked = false;
+  study.repeats = finished.size() > 1;
   if (!in_flight(study.machine) && !finished.empty() && finished.back().first.number > 0) {
     study.withheld = finished.back();
     study.history.pop_back();
@@ -144,10 +145,32 @@ void Core::ask_search(Study& study, std::int64_t count) {
   actions_.searches.push_back({study.record.id, std::move(run), false, study.search_generation});
 }
 
+// What a study's log says already.
+std::set<std::string> Core::messages(const std::string& id) {
+  constexpr std::int64_t kPage = 1000;
+  std::set<std::string> out;
+  std::int64_t after = 0;
+  while (true) {
+    const auto page = store_.events(id, after, kPage);
+    if (!page.has_value()) return out;
+    for (const storage::Event& event : *page) {
+      after = event.id;
+      if (event.type == "log") out.insert(event.data.value("message", ""));
+    }
+    if (static_cast<std::int64_t>(page->size()) < kPage) return out;
+  }
+}
+
 void Core::search_done(const std::string& id, SearchAnswer answer) {
   Study* study = find(id);
   if (study == nullptr || answer.generation != study->search_generation) return;
-  for (const std::string& note : answer.notes) log(id, "log", {{"message", note}});
+  if (!answer.notes.empty()) {
+    const std::set<std::string> said = study->repeats ? messages(id) : std::set<std::string>();
+    for (const std::string& note : answer.notes) {
+      if (!said.contains(note)) log(id, "log", {{"message", note}});
+    }
+  }
+  if (!answer.prepared) study->repeats = false;
   if (answer.prepared) {
     study->proposer = std::move(answer.proposer);
     study->machine.prepared(std::move(answer.error));

@@ -49,7 +49,8 @@ struct Core::Study {
   std::vector<std::pair<search::Observation, std::string>> untold;
   /// Finished, but in flight for a proposer that was just made, until it has been asked once.
   std::optional<std::pair<search::Observation, std::string>> withheld;
-  bool asked = false;  ///< The proposer, since it was made.
+  bool asked = false;    ///< The proposer, since it was made.
+  bool repeats = false;  ///< Its first notes are what another one said before.
   /// A search job's answer on its way into the store: what it proposed, how it ended.
   std::vector<Proposal> proposals;
   std::optional<std::pair<bool, std::optional<Error>>> search_ended;
