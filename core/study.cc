@@ -97,19 +97,7 @@ Result<std::vector<Constraint>> parse_constraints(const Json& value) {
     const Json metric = value[i].value("metric", Json());
     const MetricInfo* info = known_metric(metric);
     if (info == nullptr) return expected(where + ".metric", metric, "one of" + metric_names());
-    Constraint constraint{std::string(info->name), std::nullopt, std::nullopt};
-    if (value[i].contains("max")) {
-      KERF_ASSIGN(constraint.max, number_of(value[i]["max"], where + ".max"));
-    }
-    if (value[i].contains("min")) {
-      KERF_ASSIGN(constraint.min, number_of(value[i]["min"], where + ".min"));
-    }
-    if (!constraint.max && !constraint.min) {
-      return invalid_argument(where + ": neither \"max\" nor \"min\"; expected one of them");
-    }
-    if (constraint.max && constraint.min && *constraint.max < *constraint.min) {
-      return expected(where + ".max", value[i]["max"], "at least \"min\", " + canonical_text(value[i]["min"]));
-    }
+    KERF_ASSIGN(Constraint constraint, constraint_of(std::string(info->name), value[i], where));
     constraints.push_back(std::move(constraint));
   }
   return constraints;
@@ -290,6 +278,23 @@ Json choices_json(const LayerChoices& choices) {
 }
 
 }  // namespace
+
+Result<Constraint> constraint_of(const std::string& metric, const Json& bounds, const std::string& where) {
+  Constraint constraint{metric, std::nullopt, std::nullopt};
+  if (bounds.contains("max")) {
+    KERF_ASSIGN(constraint.max, number_of(bounds["max"], where + ".max"));
+  }
+  if (bounds.contains("min")) {
+    KERF_ASSIGN(constraint.min, number_of(bounds["min"], where + ".min"));
+  }
+  if (!constraint.max && !constraint.min) {
+    return invalid_argument(where + ": neither \"max\" nor \"min\"; expected one of them");
+  }
+  if (constraint.max && constraint.min && *constraint.max < *constraint.min) {
+    return expected(where + ".max", bounds["max"], "at least \"min\", " + canonical_text(bounds["min"]));
+  }
+  return constraint;
+}
 
 Result<Preprocess> Preprocess::parse(const Json& document) {
   Preprocess preprocess;

@@ -234,19 +234,7 @@ Result<void> Table::parse_goals(const Json& document) {
     KERF_TRY(check_keys(constraints[i], where, {"metric", "max", "min"}));
     const Json metric = constraints[i].value("metric", Json());
     if (!metric.is_string()) return expected(where + ".metric", metric, "a text");
-    Constraint constraint{metric.get<std::string>(), std::nullopt, std::nullopt};
-    if (constraints[i].contains("max")) {
-      KERF_ASSIGN(constraint.max, number_of(constraints[i]["max"], where + ".max"));
-    }
-    if (constraints[i].contains("min")) {
-      KERF_ASSIGN(constraint.min, number_of(constraints[i]["min"], where + ".min"));
-    }
-    if (!constraint.max && !constraint.min) {
-      return invalid_argument(where + ": neither \"max\" nor \"min\"; expected one of them");
-    }
-    if (constraint.max && constraint.min && *constraint.max < *constraint.min) {
-      return expected(where + ".max", *constraint.max, "at least \"min\", " + canonical_text(constraints[i]["min"]));
-    }
+    KERF_ASSIGN(Constraint constraint, constraint_of(metric.get<std::string>(), constraints[i], where));
     constraints_.push_back(std::move(constraint));
   }
   return {};

@@ -138,6 +138,16 @@ class Simulate(unittest.TestCase):
             self.assertIn(says, error)
             self.assertLess(len(error), 400)
 
+    def test_where_nothing_is_feasible_the_nearest_miss_is_named(self):
+        self.file.write_text(json.dumps({**table(), "constraints": [{"metric": "latency", "max": 1}, {"metric": "loss", "min": -1}]}))
+        report = self.simulate("--trials", "12")
+        near = report["nearest_miss"]
+        self.assertEqual(report["front"], [])
+        self.assertEqual(near["metrics"]["latency"], min(t["metrics"]["latency"] for t in report["trials"]))
+        self.assertAlmostEqual(near["violation"], near["metrics"]["latency"] - 1)
+        said = support.kerf("simulate", self.file, "--trials", "12").stdout
+        self.assertRegex(said, rf"no feasible trial; the nearest is trial {near['trial']}, latency [0-9.]+ > 1\n")
+
     def test_a_profile_that_takes_the_whole_budget_is_said(self):
         done = support.kerf("simulate", self.file, "--trials", "4", "--json")
         self.assertEqual(json.loads(done.stdout)["trials"], [])

@@ -197,7 +197,7 @@ TEST(Table, AnObjectiveOrALayerThatStandsTwiceAndBoundsThatCrossAreRefused) {
   EXPECT_THAT(error_of(bad), HasSubstr("table.pairs[0].layers: \"a\"; expected each layer once"));
   bad = document();
   bad["constraints"] = Json::parse(R"([{"metric": "loss", "min": 2, "max": 1}])");
-  EXPECT_THAT(error_of(bad), HasSubstr("table.constraints[0].max: 1.0; expected at least \"min\", 2"));
+  EXPECT_THAT(error_of(bad), HasSubstr("table.constraints[0].max: 1; expected at least \"min\", 2"));
   bad = document();
   bad["name"] = 3;
   EXPECT_THAT(error_of(bad), HasSubstr("table.name: 3; expected a text"));
