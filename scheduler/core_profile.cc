@@ -14,8 +14,10 @@ namespace {
 
 constexpr double kMostOfBudget = 0.25;            // share of trials and seconds that looks may take
 constexpr double kMargin = 0.95;                  // of that share: a look may take longer than those before
-// In looks at damage: what a timed one at costs takes, and what each part takes before its first.
-constexpr double kCostInDamages = 3;
+// In looks at damage: what one at costs takes, timed or not (the whole model is compiled), and what each part
+// takes before its first.
+constexpr double kTimedCostInDamages = 3;
+constexpr double kCostInDamages = 2;
 constexpr double kPartInDamages = 10;
 constexpr double kSecondsBesideLooks = 0.005;     // of a part, to be leased, sent and kept
 constexpr std::size_t kMostParts = 8;             // that see damage
@@ -147,7 +149,7 @@ Result<bool> Core::queue_profile(Study& study) {
   const double beside = kSecondsBesideLooks * static_cast<double>(parts.size());
   const auto weight = [&](const LookRequest& part) {
     return kPartInDamages + static_cast<double>(part.damage.size()) +
-           (plan.timed() ? kCostInDamages : 1) * static_cast<double>(part.cost.size());
+           (plan.timed() ? kTimedCostInDamages : kCostInDamages) * static_cast<double>(part.cost.size());
   };
   double weights = 0;
   for (const LookRequest& part : parts) weights += weight(part);

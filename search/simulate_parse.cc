@@ -260,7 +260,7 @@ Result<void> Table::parse_ties(const Json& document) {
       if (!first) first = index;
       if (layers_[index].choices.size() != layers_[*first].choices.size()) {
         return invalid_argument("table.ties: layers " + layers_[*first].name + " and " +
-                                layers_[index].name + " have different numbers of choices");
+                                layers_[index].name + " have different numbers of choices; expected as many");
       }
       const std::size_t from = std::max(leader[index], leader[*first]);
       const std::size_t to = std::min(leader[index], leader[*first]);
