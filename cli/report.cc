@@ -64,7 +64,9 @@ Result<Parts> collect(storage::StudyStore& store, const std::string& id) {
   if (!parts.trials.empty()) {
     parts.study = scheduler::effective_study(std::move(parts.study), parts.trials.front().measurement);
   }
-  for (const Objective& objective : parts.study.objectives) parts.objectives.push_back({{"metric", objective.metric}});
+  for (const Objective& objective : parts.study.objectives) {
+    parts.objectives.push_back({{"metric", objective.metric}, {"direction", std::string(to_string(objective.direction))}});
+  }
   KERF_ASSIGN(const std::optional<Json> reference, store.document(id, "reference"));
   if (reference && reference->contains("point")) {
     parts.reference = (*reference)["point"].get<std::vector<double>>();
@@ -123,10 +125,7 @@ Result<Json> study_report(storage::StudyStore& store, const std::string& id) {
               {"baseline", {{"metrics", nullptr}}}};
   for (const Trial& trial : parts.trials) out["trials"].push_back(trial.to_json());
   if (!parts.trials.empty()) out["baseline"]["metrics"] = out["trials"][0]["metrics"];
-  // Null where the sampler uses none, or the study is too short for one.
-  KERF_ASSIGN(const std::optional<Json> profile, store.document(id, "profile"));
-  out["profile"] = profile.value_or(Json());
-  if (out["profile"].is_object()) out["profile"].erase("terms");
+  KERF_ASSIGN(out["profile"], profile_report(store, id));
   add_front(parts, out);
   return out;
 }
@@ -135,6 +134,13 @@ Result<Json> front_report(storage::StudyStore& store, const std::string& id) {
   KERF_ASSIGN(const Parts parts, collect(store, id));
   Json out = {{"study", id}};
   add_front(parts, out);
+  return out;
+}
+
+Result<Json> profile_report(storage::StudyStore& store, const std::string& id) {
+  KERF_ASSIGN(const std::optional<Json> document, store.document(id, "profile"));
+  Json out = document.value_or(Json());
+  if (out.is_object()) out.erase("terms");
   return out;
 }
 

@@ -10,7 +10,7 @@ namespace kerf::cli {
 
 /// A study as `kerf run --json` prints it: {study, state, trials: […], front: [{trial, candidate,
 /// metrics, verification, holds, broken}], tied: [{trial, with, candidate, metrics}], hypervolume,
-/// reference, objectives: [{metric}], baseline: {metrics}}.
+/// reference, objectives: [{metric, direction}], baseline: {metrics}, profile: as profile_report()}.
 ///
 /// holds:    whether the test split gave what the evaluation split promised; absent before it was
 ///           measured there. `broken` says which metrics didn't (search/promise.h).
@@ -24,6 +24,10 @@ namespace kerf::cli {
 
 /// The front alone: {study, front, tied, hypervolume, reference, objectives, nearest_miss}.
 [[nodiscard]] Result<Json> front_report(storage::StudyStore& store, const std::string& id);
+
+/// What the sampler's looks cost: {seconds, probes, reused, unknown, statistics_seconds, trial_seconds,
+/// charged_trials}; null where none are taken, or not all yet.
+[[nodiscard]] Result<Json> profile_report(storage::StudyStore& store, const std::string& id);
 
 /// The front as a table for people.
 [[nodiscard]] std::string front_table(const Json& report);

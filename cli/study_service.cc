@@ -36,6 +36,7 @@ Json progress_json(const scheduler::StudyProgress& progress) {
               {"front_size", progress.front_size},
               {"hypervolume", progress.hypervolume},
               {"active_seconds", progress.active_seconds}};
+  if (progress.charged > 0) out["charged_trials"] = progress.charged;
   if (progress.eta_seconds) out["eta_seconds"] = *progress.eta_seconds;
   if (!progress.blocked.empty()) out["blocked"] = progress.blocked;
   return out;
@@ -114,6 +115,7 @@ class HostService final : public api::StudyService {
     Json out = study_json(record);
     KERF_ASSIGN(const std::optional<Json> space, ask([&](storage::StudyStore& store) { return store.document(id, "space"); }));
     if (space) out["space"] = *space;
+    KERF_ASSIGN(out["profile"], ask([&](storage::StudyStore& store) { return profile_report(store, id); }));
     if (const auto progress = host_.scheduler().progress(id); progress.has_value()) {
       out["progress"] = progress_json(*progress);
     }

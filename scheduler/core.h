@@ -164,6 +164,8 @@ class Core {
 
   // core_profile.cc: cheap looks before the search
   [[nodiscard]] Result<void> replay_profile(Study& study);
+  [[nodiscard]] Result<void> replay_search(Study& study);
+  [[nodiscard]] std::set<std::string> messages(const std::string& id);
   [[nodiscard]] Result<void> profile_step(Study& study);
   [[nodiscard]] Result<bool> queue_profile(Study& study);
   [[nodiscard]] Result<void> make_profile(Study& study);

@@ -14,9 +14,12 @@ namespace {
 
 constexpr double kMostOfBudget = 0.25;            // share of trials and seconds that looks may take
 constexpr double kMargin = 0.95;                  // of that share: a look may take longer than those before
-// In looks at damage: what a timed one at costs takes, and what each part takes before its first.
-constexpr double kCostInDamages = 3;
+// In looks at damage: what one at costs takes, timed or not (the whole model is compiled), and what each part
+// takes before its first.
+constexpr double kTimedCostInDamages = 3;
+constexpr double kCostInDamages = 2;
 constexpr double kPartInDamages = 10;
+constexpr double kSecondsBesideLooks = 0.005;     // of a part, to be leased, sent and kept
 constexpr std::size_t kMostParts = 8;             // that see damage
 constexpr std::size_t kFewestLooksOfPart = 8;     // each runs the f32 model first
 constexpr std::size_t kMostPlanBytes = 300'000;   // of a part, and as much may come back
@@ -143,9 +146,10 @@ Result<bool> Core::queue_profile(Study& study) {
     const double share = kMostOfBudget * budget.seconds;
     limit = limit > 0 ? std::min(limit, share) : share;
   }
+  const double beside = kSecondsBesideLooks * static_cast<double>(parts.size());
   const auto weight = [&](const LookRequest& part) {
     return kPartInDamages + static_cast<double>(part.damage.size()) +
-           (plan.timed() ? kCostInDamages : 1) * static_cast<double>(part.cost.size());
+           (plan.timed() ? kTimedCostInDamages : kCostInDamages) * static_cast<double>(part.cost.size());
   };
   double weights = 0;
   for (const LookRequest& part : parts) weights += weight(part);
@@ -153,7 +157,8 @@ Result<bool> Core::queue_profile(Study& study) {
   for (std::size_t i = 0; i < parts.size(); ++i) {
     parts[i].samples = ProfilePlan::kSamples;
     parts[i].timed = plan.timed();
-    parts[i].seconds = kMargin * limit * weight(parts[i]) / weights;
+    // Never 0, which would be no limit.
+    if (limit > 0) parts[i].seconds = std::max(1e-6, (kMargin * limit - beside) * weight(parts[i]) / weights);
     work.push_back({WorkKind::kProfile, static_cast<std::int64_t>(i), parts[i].to_json(), {}, ""});
   }
   KERF_TRY(store_.enqueue(study.record.id, work));
@@ -182,7 +187,7 @@ Result<void> Core::make_profile(Study& study) {
     const auto request = LookRequest::parse(part->candidate);
     const auto result = LookResult::parse(part->result);
     if (part->state != TrialState::kComplete || !request.has_value() || !result.has_value()) continue;
-    seconds += result->seconds;
+    seconds += result->seconds + kSecondsBesideLooks;
     statistics_seconds += result->statistics_seconds;
     taken.add(request->damage, result->damage, taken.damage);
     taken.add(request->cost, result->cost, taken.cost);

@@ -92,6 +92,7 @@ class StudyMachine {
   void profile_finished(std::int64_t charged_trials);
   void prepared(std::optional<Error> error);  ///< The sampler is there and was told everything.
   /// The sampler answered; what it proposed was put in line by trial_queued() before.
+  void stalled(bool value) { stalled_ = value; }  ///< As it was said to an earlier machine.
   void asked(bool exhausted, std::optional<Error> error, bool stalled = false);
   void verify_queued(std::int64_t open);  ///< All members are in line or done; `open` aren't done.
   void verify_finished() { --verify_open_; }

@@ -1,17 +1,7 @@
-// The dashboard. Everything that comes from the server is put in as text, never as markup.
-const $ = (id) => document.getElementById(id);
-const svgNode = (name, attributes = {}, text) => {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-const node = (name, text, attributes = {}) => {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
-};
+// The dashboard: what the server says of a study, and follows it.
+import { $, entries, node } from "./dom.js";
+import { drawPlot } from "./plot.js";
+import { brokenText, looksText, missText, nowText, profileNumbers, shown, some, trialNotes } from "./words.js";
 
 // The token comes once in the address, and leaves it at once.
 const address = new URL(location.href);
@@ -32,22 +22,18 @@ async function call(path, options = {}) {
 }
 const get = async (path) => (await call(path)).json();
 
-const state = { id: null, study: null, trials: [], front: null, chosen: null, stream: null };
+const state = { id: null, study: null, workers: [], trials: [], front: null, chosen: null, stream: null, allTied: false };
 
-const shares = new Set(["accuracy", "top5", "accuracy_drop", "agreement"]);
-function shown(metric, value) {
-  if (value === undefined || value === null) return "";
-  if (shares.has(metric)) return `${(100 * value).toFixed(2)} %`;
-  if (metric.endsWith("_bytes")) return value >= 1048576 ? `${(value / 1048576).toFixed(2)} MiB` : `${(value / 1024).toFixed(1)} KiB`;
-  if (metric.endsWith("_us")) return `${value.toFixed(1)} µs`;
-  return Number.isInteger(value) ? String(value) : value.toPrecision(4);
-}
+// Rows of trials beside the front that are shown until somebody asks for all.
+const mostTied = 50;
 
 function say(problem) { $("problem").textContent = problem ? problem.message : ""; }
 
-async function allTrials(id) {
-  const trials = [];
-  let cursor = "";
+// What has ended stays as it is: only from the first open trial on is asked for again.
+async function allTrials(id, known) {
+  const ended = known.findIndex((t) => !["complete", "pruned", "failed"].includes(t.state));
+  const trials = ended < 0 ? [...known] : known.slice(0, ended);
+  let cursor = trials.length > 0 ? String(trials.length) : "";
   do {
     const page = await get(`/v1/studies/${encodeURIComponent(id)}/trials?limit=1000${cursor ? `&cursor=${cursor}` : ""}`);
     trials.push(...page.trials);
@@ -66,14 +52,14 @@ async function refreshList() {
     item.append(button);
     return item;
   }));
-  $("workers").replaceChildren(...workers.map((worker) =>
-    node("li", `${worker.name}: ${worker.work ? `${worker.work.kind} ${worker.work.number} (${worker.phase ?? "…"})` : "idle"}`, { class: "muted" })));
+  $("workers").replaceChildren(...workers.length === 0 ? [node("li", "none connected", { class: "muted" })] : workers.map((worker) =>
+    node("li", `${worker.name}: ${worker.work ? `${worker.work.kind} ${worker.work.number} (${worker.phase || "…"})` : "idle"}`, { class: "muted" })));
+  state.workers = workers;
   if (!state.id && studies.length > 0) await choose(studies[0].id);
 }
 
 async function choose(id) {
-  state.id = id;
-  state.chosen = null;
+  Object.assign(state, { id, trials: [], chosen: null, allTied: false });
   $("trial").hidden = true;
   state.stream?.abort();
   state.stream = new AbortController();
@@ -84,25 +70,44 @@ async function choose(id) {
 async function refreshStudy() {
   const id = state.id;
   const path = `/v1/studies/${encodeURIComponent(id)}`;
-  const [study, front, trials] = await Promise.all([get(path), get(`${path}/front`), allTrials(id)]);
+  const [study, front, trials] = await Promise.all([get(path), get(`${path}/front`), allTrials(id, state.trials)]);
   if (id !== state.id) return;
   Object.assign(state, { study, front, trials });
   draw();
 }
 
-// EventSource can't send the token: the stream is read by hand. Many events make one refresh.
+// Not every step stands in the log (which phase it is, how far looks are).
+async function refreshStatus() {
+  const id = state.id;
+  if (!state.front || !["running", "paused"].includes(state.study?.state)) return;
+  const study = await get(`/v1/studies/${encodeURIComponent(id)}`);
+  if (id !== state.id) return;
+  state.study = study;
+  drawStatus();
+}
+
+// EventSource can't send the token: the stream is read by hand. Many events make one refresh; the
+// next waits four times as long as that one took, so that a large study isn't held up by being watched.
 async function follow(id, signal) {
-  let pending = false;
+  let [busy, more, pause] = [false, false, 400];
+  const refresh = async () => {
+    more = true;
+    if (busy) return;
+    busy = true;
+    while (more) {
+      await new Promise((done) => setTimeout(done, pause));
+      if (signal.aborted) return;
+      more = false;
+      const begun = performance.now();
+      await refreshStudy().catch(say);
+      pause = Math.max(400, 4 * (performance.now() - begun));
+    }
+    busy = false;
+  };
   try {
     const response = await call(`/v1/studies/${encodeURIComponent(id)}/events`, { signal });
     const reader = response.body.getReader();
-    for (;;) {
-      const { done } = await reader.read();
-      if (done) break;
-      if (pending) continue;
-      pending = true;
-      setTimeout(() => { pending = false; if (!signal.aborted) refreshStudy().catch(say); }, 400);
-    }
+    while (!(await reader.read()).done) refresh();
   } catch (problem) {
     if (!signal.aborted) say(problem);
   }
@@ -120,103 +125,114 @@ function fillAxes() {
   }
 }
 
-function draw() {
-  const { study, front, trials } = state;
-  $("empty").hidden = true;
-  $("study").hidden = false;
+function drawStatus() {
+  const { study, front, trials, workers } = state;
   $("name").textContent = study.name;
   $("state").textContent = study.reason && study.state !== "running" ? `${study.state}: ${study.reason}` : study.state;
+  $("now").textContent = nowText(study);
   $("pause").hidden = study.state !== "running";
   $("resume").hidden = study.state !== "paused";
   $("cancel").hidden = !["running", "paused"].includes(study.state);
-  const finished = trials.filter((t) => ["complete", "pruned", "failed"].includes(t.state)).length;
-  const numbers = [["trials", `${finished} / ${study.definition.budget.trials}`], ["on the front", front.front.length],
-    ["hypervolume", Number(front.hypervolume).toPrecision(4)], ["stopped early", trials.filter((t) => t.state === "pruned").length], ["failed", trials.filter((t) => t.state === "failed").length]];
-  $("numbers").replaceChildren(...numbers.map(([name, value]) => {
-    const entry = node("div");
-    entry.append(node("dt", name), node("dd", String(value)));
-    return entry;
-  }));
+  const count = (...states) => trials.filter((t) => states.includes(t.state)).length;
+  const charged = study.progress?.charged_trials ?? 0;
+  const unkept = front.front.filter((m) => m.holds === false).length;
+  const numbers = [
+    [charged ? "trials + charged for looks" : "trials",
+      `${count("complete", "pruned", "failed")}${charged ? ` + ${charged}` : ""} / ${study.definition.budget.trials}`],
+    ["on the front", front.front.length], ["tied with it", front.tied?.length ?? 0],
+    ["hypervolume", Number(front.hypervolume).toPrecision(4)], ["stopped early", count("pruned")], ["failed", count("failed")]];
+  if (unkept) numbers.push(["don’t hold on the test split", unkept, { class: "broken" }]);
+  $("numbers").replaceChildren(...entries(numbers));
+  const [looks, cost] = [looksText(study, workers), profileNumbers(study)];
+  $("profile").hidden = !looks && cost.length === 0;
+  $("profile-title").textContent = looks ? "Looks are being taken" : "What looks cost";
+  $("looks").textContent = looks;
+  $("looks").hidden = !looks;
+  $("cost").replaceChildren(...entries(cost));
+}
+
+function draw() {
+  $("empty").hidden = true;
+  $("study").hidden = false;
+  drawStatus();
+  drawMiss();
   fillAxes();
-  drawPlot();
+  drawChart();
   drawFront();
   if (state.chosen !== null) drawTrial(state.chosen);
 }
 
-function drawPlot() {
-  const [xName, yName] = [$("x").value, $("y").value];
-  const onFront = new Set(state.front.front.map((m) => m.trial));
-  const points = state.trials
-    .map((t) => ({ number: t.number, x: t.metrics?.[xName], y: t.metrics?.[yName] }))
-    .filter((p) => typeof p.x === "number" && typeof p.y === "number");
-  const plot = $("plot");
-  plot.replaceChildren();
-  if (points.length === 0) {
-    plot.append(svgNode("text", { x: 430, y: 215, "text-anchor": "middle" }, "no finished trial yet"));
-    return;
-  }
-  const [left, right, top, bottom] = [80, 825, 16, 380];
-  const scale = (values, from, to) => {
-    let [low, high] = [Math.min(...values), Math.max(...values)];
-    const margin = high > low ? 0.06 * (high - low) : Math.abs(high) * 0.1 || 1;
-    low -= margin; high += margin;
-    return { low, high, at: (v) => from + ((v - low) / (high - low)) * (to - from) };
-  };
-  const sx = scale(points.map((p) => p.x), left, right);
-  const sy = scale(points.map((p) => p.y), bottom, top);
-  for (let i = 0; i <= 5; i++) {
-    const [xv, yv] = [sx.low + ((sx.high - sx.low) * i) / 5, sy.low + ((sy.high - sy.low) * i) / 5];
-    plot.append(svgNode("line", { class: "grid", x1: sx.at(xv), x2: sx.at(xv), y1: top, y2: bottom }),
-      svgNode("line", { class: "grid", x1: left, x2: right, y1: sy.at(yv), y2: sy.at(yv) }),
-      svgNode("text", { x: sx.at(xv), y: bottom + 18, "text-anchor": "middle" }, shown(xName, xv)),
-      svgNode("text", { x: left - 8, y: sy.at(yv) + 4, "text-anchor": "end" }, shown(yName, yv)));
-  }
-  plot.append(svgNode("text", { x: (left + right) / 2, y: bottom + 42, "text-anchor": "middle" }, xName));
-  const line = points.filter((p) => onFront.has(p.number)).sort((a, b) => a.x - b.x)
-    .map((p, i) => `${i ? "L" : "M"}${sx.at(p.x)},${sy.at(p.y)}`).join(" ");
-  if (line) plot.append(svgNode("path", { class: "step", d: line }));
-  for (const p of [...points].sort((a, b) => onFront.has(a.number) - onFront.has(b.number))) {
-    const classes = [onFront.has(p.number) && "front", p.number === 0 && "base", p.number === state.chosen && "chosen"];
-    const circle = svgNode("circle", { cx: sx.at(p.x), cy: sy.at(p.y), r: onFront.has(p.number) ? 6 : 4, class: classes.filter(Boolean).join(" ") });
-    circle.append(svgNode("title", {}, `trial ${p.number}: ${yName} ${shown(yName, p.y)}, ${xName} ${shown(xName, p.x)}`));
-    circle.addEventListener("click", () => pick(p.number));
-    plot.append(circle);
-  }
+function drawMiss() {
+  const near = state.front.nearest_miss;
+  $("miss").hidden = !near;
+  if (!near) return;
+  const still = ["running", "paused"].includes(state.study.state);
+  const button = node("button", `trial ${near.trial}`);
+  button.addEventListener("click", () => pick(near.trial));
+  const line = node("p", `Nothing is feasible${still ? " so far" : ""}. The nearest miss is `);
+  line.append(button, near.missed.length > 0 ? ":" : ".");
+  const list = node("ul");
+  list.append(...near.missed.map((missed) => node("li", missText(missed))));
+  $("miss").replaceChildren(line, list);
+}
+
+function drawChart() {
+  const { front } = state;
+  $("key-tied").hidden = !front.tied?.length;
+  $("key-miss").hidden = !front.nearest_miss;
+  $("key-unkept").hidden = front.front.every((m) => m.holds !== false);
+  drawPlot($("plot"), state, $("x").value, $("y").value);
 }
 
 // What the test split said; marked where it takes a promise back.
-function testCell(member) {
-  const cell = node("td", shown("accuracy", member.verification?.accuracy));
+function testCell(member, quality) {
+  const cell = node("td", shown(quality, member.verification?.[quality]));
   if (member.holds !== false) return cell;
   cell.className = "broken";
-  cell.append(" ", ...member.broken.map((b) => node("div",
-    `${b.metric} ${shown(b.metric, b.measured)}, promised ${shown(b.metric, b.interval[0])} … ${shown(b.metric, b.interval[1])}: doesn’t hold`)));
+  cell.append(" ", ...member.broken.map((b) => node("div", brokenText(b))));
   return cell;
 }
 
 function drawFront() {
-  const names = state.front.objectives.map((o) => o.metric);
-  const columns = [...new Set([...names, "latency_ratio"])];
+  const { front } = state;
+  const names = front.objectives.map((o) => o.metric);
+  const timed = !names.includes("latency_ratio") && front.front.some((m) => m.metrics.latency_ratio !== undefined);
+  const columns = timed ? [...names, "latency_ratio"] : names;
+  const quality = ["accuracy", "agreement", "mae", "rmse", "kl"].find((n) => front.front.some((m) => m.verification?.[n] !== undefined)) ?? "accuracy";
   const head = node("tr");
-  head.append(node("th", "trial"), ...columns.map((name) => node("th", name)), node("th", "test split"));
-  const rows = state.front.front.map((member) => {
-    const row = node("tr", undefined, member.trial === state.chosen ? { class: "chosen" } : {});
-    row.append(node("td", member.trial === 0 ? "0 (f32)" : String(member.trial)),
-      ...columns.map((name) => node("td", shown(name, member.metrics[name]))),
-      testCell(member));
-    row.addEventListener("click", () => pick(member.trial));
+  head.append(node("th", "trial"), ...columns.map((name) => node("th", name)), node("th", quality === "accuracy" ? "test split" : `${quality}, test split`));
+  const rowOf = (entry, last) => {
+    const row = node("tr", undefined, { "data-trial": entry.trial, ...(entry.trial === state.chosen ? { class: "chosen" } : {}) });
+    row.append(node("td", entry.trial === 0 ? "0 (f32)" : String(entry.trial)),
+      ...columns.map((name) => node("td", shown(name, entry.metrics[name]))), last);
     return row;
-  });
-  const thead = node("thead");
+  };
+  const wide = (tag, text, attributes = {}) => {
+    const row = node("tr", undefined, attributes);
+    row.append(node(tag, text, { colspan: columns.length + 2 }));
+    return row;
+  };
+  const [thead, members, beside] = [node("thead"), node("tbody"), node("tbody", undefined, { class: "tied" })];
   thead.append(head);
-  const tbody = node("tbody");
-  tbody.append(...rows);
-  $("front").replaceChildren(thead, tbody);
+  members.append(...front.front.map((member) => rowOf(member, testCell(member, quality))));
+  if (front.front.length === 0) members.append(wide("td", "no feasible trial", { class: "muted" }));
+  const tied = front.tied ?? [];
+  if (tied.length > 0) beside.append(wide("th", `${tied.length} tied: beaten by less than the noise`));
+  const few = state.allTied ? tied : tied.slice(0, mostTied);
+  beside.append(...few.map((entry) => rowOf(entry, node("td", `beaten by ${some(entry.with)}`, { class: "muted" }))));
+  if (few.length < tied.length) {
+    const row = wide("td");
+    const button = node("button", `show all ${tied.length}`);
+    button.addEventListener("click", () => { state.allTied = true; drawFront(); });
+    row.firstChild.append(button);
+    beside.append(row);
+  }
+  $("front").replaceChildren(thead, members, beside);
 }
 
 function pick(number) {
   state.chosen = number;
-  drawPlot();
+  drawChart();
   drawFront();
   drawTrial(number);
 }
@@ -227,6 +243,7 @@ function drawTrial(number) {
   $("trial").hidden = false;
   $("trial-title").textContent = `Trial ${number} · ${trial.state}`;
   $("download").hidden = trial.state !== "complete";
+  $("trial-notes").replaceChildren(...trialNotes(number, state.front).map((text) => node("p", text)));
   const why = trial.error?.message ?? (trial.reason ? `Stopped early: ${trial.reason}` : "");
   $("trial-plan").textContent = trial.error ? why : [why, JSON.stringify(trial.candidate, null, 1)].filter(Boolean).join("\n");
   $("trial-metrics").replaceChildren(...Object.entries(trial.metrics ?? {}).filter(([, v]) => typeof v === "number").map(([name, value]) => {
@@ -251,12 +268,20 @@ for (const verb of ["pause", "resume", "cancel"]) {
     .then(refreshStudy).then(refreshList).catch(say));
 }
 $("download").addEventListener("click", () => download().catch(say));
-for (const axis of ["x", "y"]) $(axis).addEventListener("change", drawPlot);
+for (const axis of ["x", "y"]) $(axis).addEventListener("change", drawChart);
+for (const list of ["plot", "front"]) {
+  $(list).addEventListener("click", (event) => {
+    const trial = event.target.closest("[data-trial]");
+    if (trial) pick(Number(trial.dataset.trial));
+  });
+}
+addEventListener("resize", () => { if (state.front) drawChart(); });
 $("server").textContent = location.host;
 
 async function main() {
   try {
     await refreshList();
+    await refreshStatus();
     say(null);
   } catch (problem) {
     say(problem);

@@ -101,6 +101,36 @@ class Serve(unittest.TestCase):
             self.assertEqual(len(server.json("GET", "/v1/workers")[1]["workers"]), 1)
             self.assertEqual(len(server.json("GET", "/v1/hardware")[1]["hardware"]), 1)
 
+    def test_what_looks_cost_and_what_is_nearest_where_nothing_is_feasible(self):
+        with serving(workers=1) as server:
+            study = {**self.upload_study(server, 12), "search": {"sampler": "profile", "seed": 2},
+                     "constraints": [{"metric": "storage_bytes", "max": 1024}, {"metric": "accuracy", "min": 0.1}]}
+            path = "/v1/studies/" + server.json("POST", "/v1/studies", study)[1]["id"]
+            support.wait_until(lambda: server.json("GET", path)[1]["state"] == "complete", 120, "the study's end")
+            study = server.json("GET", path)[1]
+            self.assertEqual(set(study["profile"]), {"seconds", "probes", "reused", "unknown", "statistics_seconds",
+                                                     "trial_seconds", "charged_trials"})
+            self.assertGreater(study["profile"]["probes"], 0)
+            self.assertGreaterEqual(study["profile"]["charged_trials"], 1)
+            self.assertEqual(study["progress"]["charged_trials"], study["profile"]["charged_trials"])
+            self.assertEqual(study["progress"]["finished"] + study["progress"]["charged_trials"], 12)
+
+            front = server.json("GET", path + "/front")[1]
+            self.assertEqual((front["front"], front["tied"]), ([], []))
+            near = front["nearest_miss"]
+            (missed,) = near["missed"]
+            self.assertEqual((missed["metric"], missed["max"]), ("storage_bytes", 1024))
+            self.assertEqual(missed["value"], near["metrics"]["storage_bytes"])
+            trials = server.json("GET", path + "/trials")[1]["trials"]
+            self.assertEqual(missed["value"], min(t["metrics"]["storage_bytes"] for t in trials))
+
+            # A sampler that takes no looks has none to pay for.
+            other = "/v1/studies/" + server.json("POST", "/v1/studies", self.upload_study(server, 3))[1]["id"]
+            support.wait_until(lambda: server.json("GET", other)[1]["state"] == "complete", 120, "the study's end")
+            study = server.json("GET", other)[1]
+            self.assertIsNone(study["profile"])
+            self.assertNotIn("charged_trials", study["progress"])
+
     def test_everything_is_there_after_a_restart(self):
         with support.scratch() as folder:
             server = Server(folder, 0)
@@ -128,7 +158,7 @@ class Serve(unittest.TestCase):
             for method, path in routes:
                 for token in (None, "wrong"):
                     self.assertEqual(server.request(method, path, token=token)[0], 401, (method, path))
-            for path in ("/", "/healthz", "/readyz", "/openapi.json", "/app.js", "/style.css"):
+            for path in ("/", "/healthz", "/readyz", "/openapi.json", "/app.js", "/dom.js", "/plot.js", "/words.js", "/style.css"):
                 self.assertEqual(server.request("GET", path, token=None)[0], 200, path)
             self.assertEqual(server.request("GET", "/v1/studies", headers={"Host": "evil.example"})[0], 403)
             self.assertEqual(server.request("GET", "/v1/studies", headers={"Origin": "http://evil.example"})[0], 403)

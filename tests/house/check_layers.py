@@ -2,7 +2,8 @@
 """Checks that the rooms of the source tree keep to themselves.
 
 Arrows of #include point down only, a third-party header stands in its own room's .cc files only, no
-source file is longer than 800 lines, no tracked file names a package registry or holds an open end.
+source file is longer than 800 lines, no tracked file names a package registry or holds an open end, and
+no script of the dashboard makes markup of text.
 
     check_layers.py ROOT     prints one line a violation; exit code 1 where there is one
 """
@@ -79,6 +80,9 @@ MOST_LINES = 800
 
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 OPEN_END = re.compile(r"\b(TO" r"DO|FIX" r"ME)\b")
+# What would make markup or code of a text that users wrote.
+MARKUP = re.compile(r"\b(innerHTML|outerHTML|insertAdjacentHTML|createContextualFragment|parseFromString|setHTMLUnsafe|srcdoc"
+                    r"|document\.write(ln)?|eval|new Function)\b")
 # Put together from parts, so that this file doesn't hold what it looks for.
 REGISTRIES = re.compile(
     "|".join(re.escape(a + "." + b) for a, b in [
@@ -185,6 +189,8 @@ def check_tree(root):
                 found.append(Violation(path, number, f"an open end: {match.group(0)}"))
             if match := REGISTRIES.search(line):
                 found.append(Violation(path, number, f"a registry's address: {match.group(0)}"))
+            if path.startswith("web/") and path.endswith(".js") and (match := MARKUP.search(line)):
+                found.append(Violation(path, number, f"makes markup of text: {match.group(0)}"))
             if room is None or not path.endswith((".cc", ".h", ".cpp", ".hpp")):
                 continue
             if include := INCLUDE.match(line):

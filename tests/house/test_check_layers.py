@@ -23,6 +23,7 @@ CLEAN = {
     "api/server.cc": '#include <boost/beast/http.hpp>\n#include "scheduler/core.h"\n',
     "cli/main.cc": '#include "api/server.h"\n#include "workers/graph/graph.h"\n',
     "api/server.h": "#pragma once\n",
+    "web/app.js": "made.textContent = text;\n",
     "README.md": "A text.\n",
 }
 
@@ -58,6 +59,8 @@ VIOLATIONS = [
     ("docs/bad.md", "See https://pypi" + ".org/simple\n", "a registry's address"),
     ("docs/bad.txt", "--index" + "-url https://example.test/simple\n", "a registry's address"),
     ("web/bad.js", "// TO" + "DO: more\n", "an open end"),
+    ("web/bad.js", "row.innerHTML = study.name;\n", "makes markup of text"),
+    ("web/bad.js", "document.write(study.name);\n", "makes markup of text"),
     ("core/bad.cc", "// FIX" + "ME\n", "an open end"),
 ]
 
