@@ -246,6 +246,18 @@ TEST_F(OptunaBridge, SamplerWhoseModulesAreMissingIsRefusedInOneLineThatNamesThe
   EXPECT_TRUE(OptunaProposer::create("optuna-tpe", problem(), python.options).has_value());
 }
 
+TEST_F(OptunaBridge, AnotherMajorVersionOfOptunaIsRefusedAtOnce) {
+  for (const std::string version : {"4.9.0", "6.0.0"}) {
+    const PythonWith python("import optuna\noptuna.__version__ = '" + version + "'");
+    const auto made = OptunaProposer::create("optuna-tpe", problem(), python.options);
+    ASSERT_FALSE(made.has_value()) << version;
+    EXPECT_EQ(made.error().code, ErrorCode::kUnavailable);
+    EXPECT_THAT(made.error().message, HasSubstr("optuna " + version + "; expected 5"));
+    EXPECT_THAT(made.error().message, HasSubstr("-m pip install 'optuna>=5,<6'"));
+    EXPECT_THAT(made.error().message, testing::Not(HasSubstr("\n")));
+  }
+}
+
 TEST_F(OptunaBridge, ABatchOfASlowSamplerHasItsTime) {
   // Half a second a point, as GP takes it with some fifty trials.
   PythonWith python(
