@@ -152,7 +152,7 @@ class StudyMachine {
   std::int64_t waiting_ = 0;
   std::int64_t running_ = 0;
   std::int64_t finished_ = 0;
-  std::int64_t failed_ = 0;
+  std::int64_t failed_ = 0;  ///< Without those that weren't run.
   std::int64_t candidates_complete_ = 0;
   std::int64_t failures_in_row_ = 0;
   std::int64_t search_failures_ = 0;
