@@ -122,6 +122,13 @@ BENCHMARK_CAPTURE(BM_Ask, nsga3, std::string("optuna-nsga3"))
     ->Args({20, 200})
     ->Unit(benchmark::kMillisecond)
     ->UseRealTime();
+// Skipped with a reason where the Python has no torch.
+BENCHMARK_CAPTURE(BM_Ask, gp, std::string("optuna-gp"))
+    ->Args({20, 50})
+    ->Args({20, 200})
+    ->Iterations(5)
+    ->Unit(benchmark::kMillisecond)
+    ->UseRealTime();
 BENCHMARK_CAPTURE(BM_Ask, profile, std::string("profile"))
     ->Args({20, 200})
     ->Args({50, 200})

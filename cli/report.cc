@@ -64,7 +64,9 @@ Result<Parts> collect(storage::StudyStore& store, const std::string& id) {
   if (!parts.trials.empty()) {
     parts.study = scheduler::effective_study(std::move(parts.study), parts.trials.front().measurement);
   }
-  for (const Objective& objective : parts.study.objectives) parts.objectives.push_back({{"metric", objective.metric}});
+  for (const Objective& objective : parts.study.objectives) {
+    parts.objectives.push_back({{"metric", objective.metric}, {"direction", std::string(to_string(objective.direction))}});
+  }
   KERF_ASSIGN(const std::optional<Json> reference, store.document(id, "reference"));
   if (reference && reference->contains("point")) {
     parts.reference = (*reference)["point"].get<std::vector<double>>();

@@ -10,7 +10,7 @@ namespace kerf::cli {
 
 /// A study as `kerf run --json` prints it: {study, state, trials: […], front: [{trial, candidate,
 /// metrics, verification, holds, broken}], tied: [{trial, with, candidate, metrics}], hypervolume,
-/// reference, objectives: [{metric}], baseline: {metrics}, profile: as profile_report()}.
+/// reference, objectives: [{metric, direction}], baseline: {metrics}, profile: as profile_report()}.
 ///
 /// holds:    whether the test split gave what the evaluation split promised; absent before it was
 ///           measured there. `broken` says which metrics didn't (search/promise.h).

@@ -103,8 +103,14 @@ Result<void> run_simulation(const SimulateOptions& options) {
   if (simulation.nearest_miss) row_of(*simulation.nearest_miss);
   std::fputs(rows.text().c_str(), stdout);
   if (simulation.nearest_miss) {
-    std::printf("\nnothing is feasible; trial %zu is the nearest miss, off by %s %% of its bounds\n", *simulation.nearest_miss,
-                human_number(100 * simulation.least_violation).c_str());
+    std::string missed;
+    for (const Constraint& constraint : table->constraints()) {
+      const double value = simulation.trials[*simulation.nearest_miss].metrics.at(constraint.metric);
+      const std::string comma = missed.empty() ? "" : ", ";
+      if (constraint.max && value > *constraint.max) missed += comma + human_miss(constraint.metric, value, *constraint.max, true);
+      if (constraint.min && value < *constraint.min) missed += comma + human_miss(constraint.metric, value, *constraint.min, false);
+    }
+    std::printf("\nno feasible trial; the nearest is trial %zu, %s\n", *simulation.nearest_miss, missed.c_str());
   }
   std::printf("\n%zu trials, hypervolume %.6g\n", simulation.trials.size(),
               simulation.hypervolume.empty() ? 0.0 : simulation.hypervolume.back());
@@ -120,7 +126,8 @@ void add_simulate_command(CLI::App& app, Run* run) {
   command->add_option("--sampler", options->how.sampler, "as in a study's search.sampler")->capture_default_str();
   command->add_option("--trials", options->how.trials, "trials, a profile's cost included")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1000000}));
-  command->add_option("--seed", options->how.seed, "of the sampler and of the noise");
+  command->add_option("--seed", options->how.seed, "of the sampler and of the noise")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 31U));
   command->add_option("--seeds", options->seeds, "so many runs from --seed on; median and spread of their hypervolumes")
       ->check(CLI::Range(std::int64_t{1}, std::int64_t{1000}));
   command->add_flag("--no-profile", options->blind, "the sampler doesn't see the table's profile, and doesn't pay for it");

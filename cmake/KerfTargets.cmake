@@ -79,10 +79,10 @@ function(kerf_room name)
   endif()
 endfunction()
 
-# kerf_test(NAME SOURCES ... LINK ...): one GoogleTest program tests_NAME; each of its tests is a
-# test of ctest's.
+# kerf_test(NAME SOURCES ... LINK ... [WITHOUT PATTERN]): one GoogleTest program tests_NAME; each of its
+# tests is a test of ctest's, but for those of the pattern.
 function(kerf_test name)
-  cmake_parse_arguments(TEST "" "TIMEOUT" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(TEST "" "TIMEOUT;WITHOUT" "SOURCES;LINK" ${ARGN})
   if(NOT TEST_TIMEOUT)
     set(TEST_TIMEOUT 120)
   endif()
@@ -96,6 +96,10 @@ function(kerf_test name)
   # A few files at a time: half of what a test costs to compile is templates that its neighbours use too.
   set_target_properties(tests_${name} PROPERTIES UNITY_BUILD ${KERF_PRECOMPILE} UNITY_BUILD_BATCH_SIZE 4)
   kerf_precompile(tests_${name} kerf_precompiled_tests <gmock/gmock.h> <gtest/gtest.h>)
-  gtest_discover_tests(tests_${name} TEST_PREFIX "${name}." PROPERTIES TIMEOUT ${TEST_TIMEOUT}
+  set(without "")
+  if(TEST_WITHOUT)
+    set(without TEST_FILTER "-${TEST_WITHOUT}")
+  endif()
+  gtest_discover_tests(tests_${name} ${without} TEST_PREFIX "${name}." PROPERTIES TIMEOUT ${TEST_TIMEOUT}
                        DISCOVERY_TIMEOUT 60)
 endfunction()

@@ -25,6 +25,15 @@ std::string position_of(std::string_view text, std::size_t byte) {
   return "line " + std::to_string(line) + ", column " + std::to_string(column);
 }
 
+/// What the library says behind its own heading, which ends at `end`; a text that it quotes may be long.
+std::string reason_of(std::string reason, std::string_view heading, std::string_view end) {
+  constexpr std::size_t kMost = 120;
+  const auto from = reason.find(heading);
+  const auto at = from == std::string::npos ? from : reason.find(end, from);
+  if (at != std::string::npos) reason = reason.substr(at + end.size());
+  return reason.size() <= kMost ? reason : reason.substr(0, kMost) + "…";
+}
+
 /// Watches depth and duplicate keys while the library's parser runs.
 class Guard {
  public:
@@ -84,11 +93,9 @@ Result<Json> parse_json(std::string_view text, JsonLimits limits) {
   } catch (const std::length_error&) {
     return invalid_argument("JSON: " + problem);
   } catch (const Json::parse_error& e) {
-    std::string reason = e.what();
-    if (const auto at = reason.rfind(": "); at != std::string::npos) reason = reason.substr(at + 2);
-    return invalid_argument("not JSON at " + position_of(text, e.byte) + ": " + reason);
+    return invalid_argument("not JSON at " + position_of(text, e.byte) + ": " + reason_of(e.what(), "parse error at", ": "));
   } catch (const Json::exception& e) {
-    return invalid_argument(std::string("not JSON: ") + e.what());
+    return invalid_argument("not JSON: " + reason_of(e.what(), "[", "] "));
   }
 }
 

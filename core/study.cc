@@ -97,16 +97,7 @@ Result<std::vector<Constraint>> parse_constraints(const Json& value) {
     const Json metric = value[i].value("metric", Json());
     const MetricInfo* info = known_metric(metric);
     if (info == nullptr) return expected(where + ".metric", metric, "one of" + metric_names());
-    Constraint constraint{std::string(info->name), std::nullopt, std::nullopt};
-    if (value[i].contains("max")) {
-      KERF_ASSIGN(constraint.max, number_of(value[i]["max"], where + ".max"));
-    }
-    if (value[i].contains("min")) {
-      KERF_ASSIGN(constraint.min, number_of(value[i]["min"], where + ".min"));
-    }
-    if (!constraint.max && !constraint.min) {
-      return invalid_argument(where + ": neither \"max\" nor \"min\"; expected one of them");
-    }
+    KERF_ASSIGN(Constraint constraint, constraint_of(std::string(info->name), value[i], where));
     constraints.push_back(std::move(constraint));
   }
   return constraints;
@@ -220,15 +211,16 @@ Result<SpaceDefinition> parse_space(const Json& value) {
   return space;
 }
 
-SpaceDefinition default_space() {
+// Without a calibration set nothing that has to see activations.
+SpaceDefinition default_space(bool calibrated) {
   SpaceDefinition space;
   space.all_layers["weight_bits"] = {4, 8, 32};
-  space.all_layers["activation_bits"] = {8, 32};
+  if (calibrated) space.all_layers["activation_bits"] = {8, 32};
   for (const double ratio : {0.0, 0.25, 0.5}) {
     space.all_layers["prune"].push_back({{"structure", "channel"}, {"ratio", ratio}});
   }
   space.global["range"] = {"minmax", "percentile", "entropy", "mse"};
-  space.global["recovery"] = {"none", "bias_correction"};
+  if (calibrated) space.global["recovery"] = {"none", "bias_correction"};
   space.snap_channels = true;
   return space;
 }
@@ -286,6 +278,23 @@ Json choices_json(const LayerChoices& choices) {
 }
 
 }  // namespace
+
+Result<Constraint> constraint_of(const std::string& metric, const Json& bounds, const std::string& where) {
+  Constraint constraint{metric, std::nullopt, std::nullopt};
+  if (bounds.contains("max")) {
+    KERF_ASSIGN(constraint.max, number_of(bounds["max"], where + ".max"));
+  }
+  if (bounds.contains("min")) {
+    KERF_ASSIGN(constraint.min, number_of(bounds["min"], where + ".min"));
+  }
+  if (!constraint.max && !constraint.min) {
+    return invalid_argument(where + ": neither \"max\" nor \"min\"; expected one of them");
+  }
+  if (constraint.max && constraint.min && *constraint.max < *constraint.min) {
+    return expected(where + ".max", bounds["max"], "at least \"min\", " + canonical_text(bounds["min"]));
+  }
+  return constraint;
+}
 
 Result<Preprocess> Preprocess::parse(const Json& document) {
   Preprocess preprocess;
@@ -365,7 +374,7 @@ Result<StudyDefinition> StudyDefinition::parse(const Json& document) {
   if (document.contains("constraints")) {
     KERF_ASSIGN(study.constraints, parse_constraints(document["constraints"]));
   }
-  study.space = default_space();
+  study.space = default_space(!study.data.single.empty() || !study.data.calibration.empty());
   if (document.contains("space")) {
     KERF_ASSIGN(study.space, parse_space(document["space"]));
   }

@@ -30,6 +30,11 @@ struct Constraint {
   friend bool operator==(const Constraint&, const Constraint&) = default;
 };
 
+/// The bounds of one constraint, {max, min} beside other keys.
+///
+/// Errors:   invalid_argument naming the place: neither, no finite number, max below min.
+[[nodiscard]] Result<Constraint> constraint_of(const std::string& metric, const Json& bounds, const std::string& where);
+
 /// x = (raw × scale − mean) / std, per channel.
 struct Preprocess {
   double scale = 1;

@@ -142,6 +142,7 @@ Result<void> Core::replay(Study& study) {
   }
   study.machine.want_profile(search::uses_profile(study.definition.search.sampler));
   KERF_TRY(replay_profile(study));
+  KERF_TRY(replay_search(study));
   // In the order in which they ended, as the log has it: wall times may have jumped.
   KERF_ASSIGN(const auto order, order_of_ends(id));
   std::stable_sort(ended.begin(), ended.end(), [&](const Trial& a, const Trial& b) {

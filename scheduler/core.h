@@ -164,6 +164,8 @@ class Core {
 
   // core_profile.cc: cheap looks before the search
   [[nodiscard]] Result<void> replay_profile(Study& study);
+  [[nodiscard]] Result<void> replay_search(Study& study);
+  [[nodiscard]] std::set<std::string> messages(const std::string& id);
   /// A study's parts of a profile, as the store has them.
   struct ProfileParts {
     std::int64_t count = 0;

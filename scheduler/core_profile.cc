@@ -14,9 +14,12 @@ namespace {
 
 constexpr double kMostOfBudget = 0.25;            // share of trials and seconds that looks may take
 constexpr double kMargin = 0.95;                  // of that share: a look may take longer than those before
-// In looks at damage: what a timed one at costs takes, and what each part takes before its first.
-constexpr double kCostInDamages = 3;
+// In looks at damage: what one at costs takes, timed or not (the whole model is compiled), and what each part
+// takes before its first.
+constexpr double kTimedCostInDamages = 3;
+constexpr double kCostInDamages = 2;
 constexpr double kPartInDamages = 10;
+constexpr double kSecondsBesideLooks = 0.005;     // of a part, to be leased, sent and kept
 constexpr std::size_t kMostParts = 8;             // that see damage
 constexpr std::size_t kFewestLooksOfPart = 8;     // each runs the f32 model first
 constexpr std::size_t kFewestLabelsOfPart = 16;   // on many more samples
@@ -152,7 +155,7 @@ Result<Core::ProfileParts> Core::profile_parts(const Study& study) const {
     if (!is_terminal(part->state)) {
       out.open.insert(out.count);
     } else if (const auto result = LookResult::parse(part->result); result.has_value()) {
-      out.seconds += result->seconds;
+      out.seconds += result->seconds + kSecondsBesideLooks;
     }
   }
 }
@@ -178,15 +181,17 @@ Result<void> Core::queue_profile(Study& study) {
   for (std::size_t i = 0; i < damage.size(); ++i) made.put(first + i % count, &LookRequest::damage, damage[i]->plan);
   const auto weight = [&](const LookRequest& part) {
     return kPartInDamages + static_cast<double>(part.damage.size()) +
-           (plan->timed() ? kCostInDamages : 1) * static_cast<double>(part.cost.size());
+           (plan->timed() ? kTimedCostInDamages : kCostInDamages) * static_cast<double>(part.cost.size());
   };
   double weights = 0;
   for (const LookRequest& part : made.parts) weights += weight(part);
   const double limit = seconds_for_looks(study.machine.budget(), study.trial_seconds);
+  const double beside = kSecondsBesideLooks * static_cast<double>(made.parts.size());
   for (LookRequest& part : made.parts) {
     part.samples = ProfilePlan::kSamples;
     part.timed = plan->timed();
-    part.seconds = limit * weight(part) / weights;
+    // Never 0, which would be no limit.
+    if (limit > 0) part.seconds = std::max(1e-6, (limit - beside) * weight(part) / weights);
   }
   if (made.parts.empty()) return {};
   KERF_TRY(store_.enqueue(study.record.id, made.work(0)));
@@ -209,7 +214,7 @@ Result<void> Core::queue_labels(Study& study, const ProfileParts& parts) {
     part.beside = plan->beside();
     part.label_samples = ProfilePlan::kLabelSamples;
     part.if_overconfident = true;
-    part.seconds = limit > 0 ? left / static_cast<double>(count) : 0;
+    if (limit > 0) part.seconds = std::max(1e-6, left / static_cast<double>(count) - kSecondsBesideLooks);
   }
   KERF_TRY(store_.enqueue(study.record.id, made.work(parts.count)));
   return {};
@@ -237,7 +242,7 @@ Result<void> Core::make_profile(Study& study) {
     const auto request = LookRequest::parse(part->candidate);
     const auto result = LookResult::parse(part->result);
     if (part->state != TrialState::kComplete || !request.has_value() || !result.has_value()) continue;
-    seconds += result->seconds;
+    seconds += result->seconds + kSecondsBesideLooks;
     statistics_seconds += result->statistics_seconds;
     taken.add(request->damage, result->damage, taken.damage);
     taken.add(request->cost, result->cost, taken.cost);

@@ -47,10 +47,15 @@ struct Core::Study {
   /// Finished trials with their fingerprints: told to the proposer, and yet to be told.
   std::vector<std::pair<search::Observation, std::string>> history;
   std::vector<std::pair<search::Observation, std::string>> untold;
+  /// Finished, but in flight for a proposer that was just made, until it has been asked once.
+  std::optional<std::pair<search::Observation, std::string>> withheld;
+  bool asked = false;    ///< The proposer, since it was made.
+  bool repeats = false;  ///< Its first notes are what another one said before.
   /// A search job's answer on its way into the store: what it proposed, how it ended.
   std::vector<Proposal> proposals;
   std::optional<std::pair<bool, std::optional<Error>>> search_ended;
-  bool stalled = false;  ///< What that answer said of the gain to be expected.
+  search::PoorBatches poor;  ///< What that answer said of the gain to be expected.
+  std::int64_t poor_kept = 0;  ///< Of them, what the store knows: 0, 1, 2 or more.
 
   std::vector<double> reference;
   std::optional<search::FrontTracker> front;

@@ -18,7 +18,8 @@ Result<std::unique_ptr<Proposer>> Proposer::make(const StudyDefinition& study,
                                                  const ModelInfo& model,
                                                  const SamplerFactory& factory,
                                                  std::vector<double> reference,
-                                                 search::Profile profile) {
+                                                 search::Profile profile,
+                                                 search::PoorBatches poor) {
   KERF_ASSIGN(search::SearchSpace built, search::SearchSpace::build(study.space, model));
   const auto space = std::make_shared<const search::SearchSpace>(std::move(built));
   if (space->dimensions().empty()) {
@@ -35,10 +36,18 @@ Result<std::unique_ptr<Proposer>> Proposer::make(const StudyDefinition& study,
   problem.fingerprint = [space](const search::Choices& choices) { return space->fingerprint(choices); };
   problem.reference = std::move(reference);
   problem.profile = std::move(profile);
+  problem.poor = poor;
+  for (const Objective& objective : study.objectives) problem.names.push_back(objective.metric);
+  for (const Constraint& constraint : study.constraints) {
+    if (constraint.max) problem.names.push_back(constraint.metric);
+    if (constraint.min) problem.names.push_back(constraint.metric);
+  }
   if (study.budget.gain > 0) problem.poor_gain = study.budget.gain;
   KERF_ASSIGN(std::unique_ptr<search::Sampler> sampler,
               factory(study.search.sampler, std::move(problem)));
-  return std::unique_ptr<Proposer>(new Proposer(space, std::move(sampler)));
+  auto made = std::unique_ptr<Proposer>(new Proposer(space, std::move(sampler)));
+  made->stalled_ = made->sampler_->stalled();  // and the log says so
+  return made;
 }
 
 void Proposer::mark_pending(const KnownTrial& trial) {

@@ -37,7 +37,7 @@ struct SearchAnswer {
   std::vector<Proposal> proposals;     ///< The answer to Step::Kind::kAsk.
   bool exhausted = false;              ///< Nothing is left to propose.
   std::vector<std::string> notes;      ///< For the study's log.
-  bool stalled = false;                ///< The sampler expects next to no gain any more.
+  search::PoorBatches poor;            ///< Batches of which the sampler expects next to no gain.
   std::optional<Error> error;          ///< The space or the sampler can't be had.
   std::int64_t generation = 0;         ///< Of the search that was asked.
 };
@@ -59,12 +59,14 @@ class Proposer {
   ///
   /// `reference`: what the study's hypervolume is measured from; empty = not known. `profile`: what a
   /// worker's cheap looks said of the space's values (search::profile_from_probes), empty = nobody
-  /// looked yet; a sampler that can use one is made again when it is there.
+  /// looked yet; a sampler that can use one is made again when it is there. `poor`: what the proposer that
+  /// this one stands in for said of its batches.
   [[nodiscard]] static Result<std::unique_ptr<Proposer>> make(const StudyDefinition& study,
                                                               const ModelInfo& model,
                                                               const SamplerFactory& factory,
                                                               std::vector<double> reference = {},
-                                                              search::Profile profile = {});
+                                                              search::Profile profile = {},
+                                                              search::PoorBatches poor = {});
 
   /// A trial that was waiting or running when the proposer was made.
   void mark_pending(const KnownTrial& trial);
@@ -79,8 +81,10 @@ class Proposer {
   /// What the study's log should say of the search since the last call.
   [[nodiscard]] std::vector<std::string> take_notes();
 
-  /// See search::Sampler::stalled().
-  [[nodiscard]] bool stalled() const { return sampler_ && sampler_->stalled(); }
+  /// See search::Sampler::poor_batches().
+  [[nodiscard]] search::PoorBatches poor_batches() const {
+    return sampler_ ? sampler_->poor_batches() : search::PoorBatches();
+  }
 
   [[nodiscard]] const search::SearchSpace& space() const { return *space_; }
 

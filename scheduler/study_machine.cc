@@ -68,10 +68,10 @@ void StudyMachine::trial_finished(std::int64_t number, TrialState from, TrialSta
   }
   ++since_gain_;
   if (state == TrialState::kFailed) {
-    ++failed_;
+    const bool not_run = error && error->code == ErrorCode::kCancelled;
+    failed_ += not_run ? 0 : 1;
     ++failures_in_row_;
-    if (candidates_complete_ == 0 && failures_in_row_ >= kFailuresInRow &&
-        !(error && error->code == ErrorCode::kCancelled)) {
+    if (candidates_complete_ == 0 && failures_in_row_ >= kFailuresInRow && !not_run) {
       fail(with_context("the first " + std::to_string(failures_in_row_) + " candidates failed",
                         error.value_or(internal_error("no error was told"))));
     }

@@ -92,6 +92,7 @@ class StudyMachine {
   void profile_finished(std::int64_t charged_trials);
   void prepared(std::optional<Error> error);  ///< The sampler is there and was told everything.
   /// The sampler answered; what it proposed was put in line by trial_queued() before.
+  void stalled(bool value) { stalled_ = value; }  ///< As it was said to an earlier machine.
   void asked(bool exhausted, std::optional<Error> error, bool stalled = false);
   void verify_queued(std::int64_t open);  ///< All members are in line or done; `open` aren't done.
   void verify_finished() { --verify_open_; }
@@ -151,7 +152,7 @@ class StudyMachine {
   std::int64_t waiting_ = 0;
   std::int64_t running_ = 0;
   std::int64_t finished_ = 0;
-  std::int64_t failed_ = 0;
+  std::int64_t failed_ = 0;  ///< Without those that weren't run.
   std::int64_t candidates_complete_ = 0;
   std::int64_t failures_in_row_ = 0;
   std::int64_t search_failures_ = 0;

@@ -29,7 +29,7 @@ class UniqueSampler final : public Sampler {
   [[nodiscard]] Result<void> tell(const Observation& observation) override;
   void mark_pending(const Choices& choices) override;
   [[nodiscard]] std::vector<std::string> take_notes() override { return proposer_->take_notes(); }
-  [[nodiscard]] bool stalled() const override { return proposer_->stalled(); }
+  [[nodiscard]] PoorBatches poor_batches() const override { return proposer_->poor_batches(); }
 
  private:
   [[nodiscard]] Result<std::optional<Choices>> next();

@@ -34,7 +34,7 @@ class Proposer {
 
   /// As Sampler's.
   [[nodiscard]] virtual std::vector<std::string> take_notes() { return {}; }
-  [[nodiscard]] virtual bool stalled() const { return false; }
+  [[nodiscard]] virtual PoorBatches poor_batches() const { return {}; }
 };
 
 /// Independent uniform draws in every dimension.

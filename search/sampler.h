@@ -36,6 +36,12 @@ struct Observation {
                                     ///< where nothing is known: to learn from, never to rank.
 };
 
+/// How many batches in a row promised next to no gain, and after how many trials the last one was judged.
+struct PoorBatches {
+  std::int64_t batches = 0;
+  std::int64_t told = 0;
+};
+
 /// What a sampler is made for.
 struct SamplerProblem {
   std::vector<DimensionSpec> dimensions;
@@ -56,6 +62,12 @@ struct SamplerProblem {
 
   /// Share of the hypervolume below which a batch's expected gain is poor (Sampler::stalled).
   double poor_gain = 0.0005;
+
+  /// What a sampler of the same study said before it died (Sampler::poor_batches).
+  PoorBatches poor;
+
+  /// What notes call the metrics: objectives, then one a bound. Empty: by their numbers.
+  std::vector<std::string> names;
 
   /// Equal for points that mean the same candidate, of which only one is ever proposed
   /// (SearchSpace::fingerprint). Empty: every point is a candidate of its own.
@@ -91,9 +103,12 @@ class Sampler {
   /// What a study's log should say of the search since the last call (that a model is poor, say).
   [[nodiscard]] virtual std::vector<std::string> take_notes() { return {}; }
 
-  /// A hint that going on hardly pays: the expected gain was a small share of the hypervolume for
-  /// two batches in a row.
-  [[nodiscard]] virtual bool stalled() const { return false; }
+  /// Batches in a row of which the expected gain was a small share of the hypervolume. The one thing that
+  /// doesn't follow from what was told: a study keeps it for the sampler that is made again.
+  [[nodiscard]] virtual PoorBatches poor_batches() const { return {}; }
+
+  /// A hint that going on hardly pays: two such batches.
+  [[nodiscard]] bool stalled() const { return poor_batches().batches >= 2; }
 };
 
 /// The sampler of a study that names none.

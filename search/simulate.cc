@@ -15,48 +15,7 @@
 namespace kerf::search {
 namespace {
 
-constexpr std::size_t kFixed = std::numeric_limits<std::size_t>::max();
 constexpr std::size_t kMaxAnchors = 8;
-
-Error expected(const std::string& where, const Json& value, const std::string& expectation) {
-  return invalid_argument(where + ": " + canonical_text(value).substr(0, 80) + "; expected " +
-                          expectation);
-}
-
-Result<double> number_of(const Json& value, const std::string& where) {
-  if (value.is_number() && std::isfinite(value.get<double>())) return value.get<double>();
-  return expected(where, value, "a finite number");
-}
-
-Result<MetricValues> metrics_of(const Json& object, const std::string& where) {
-  MetricValues out;
-  if (!object.is_object()) return expected(where, object, "an object of numbers");
-  for (const auto& [name, value] : object.items()) {
-    KERF_ASSIGN(out[name], number_of(value, where + "." + name));
-  }
-  return out;
-}
-
-bool is_plan_key(const std::string& key) {
-  const auto& keys = layer_keys();
-  return std::find(keys.begin(), keys.end(), key) != keys.end();
-}
-
-/// A choice's numbers: metrics, but for the keys that say what the choice is.
-Result<TableChoice> parse_choice(const Json& document, const std::string& where) {
-  TableChoice out;
-  if (!document.is_object()) return expected(where, document, "an object of metrics");
-  for (const auto& [key, value] : document.items()) {
-    if (key == "profile") {
-      KERF_ASSIGN(out.profile, metrics_of(value, where + ".profile"));
-    } else if (key == "weight_bits") {
-      if (value.is_number()) out.weight_bits = value.get<double>();
-    } else if (value.is_number() && !is_plan_key(key)) {
-      KERF_ASSIGN(out.metrics[key], number_of(value, where + "." + key));
-    }
-  }
-  return out;
-}
 
 /// A standard normal number of a seed, a trial and a metric (Box and Muller 1958).
 double normal(std::int64_t seed, std::int64_t number, const std::string& metric) {
@@ -82,240 +41,6 @@ int trend(const TableLayer& layer) {
 
 }  // namespace
 
-Result<Table> Table::parse(const Json& document) {
-  Table table;
-  KERF_TRY(check_keys(document, "table",
-                      {"objectives", "constraints", "layers", "ties", "constants", "pairs", "noise",
-                       "reference", "profile_cost", "name"}));
-  KERF_TRY(table.parse_layers(document));
-  KERF_TRY(table.parse_goals(document));
-  KERF_TRY(table.parse_ties(document));
-  KERF_TRY(table.parse_pairs(document));
-  if (document.contains("constants")) {
-    KERF_ASSIGN(table.constants_, metrics_of(document["constants"], "table.constants"));
-  }
-  if (document.contains("noise")) {
-    KERF_ASSIGN(table.noise_, metrics_of(document["noise"], "table.noise"));
-    for (const auto& [name, share] : table.noise_) {
-      if (share < 0) return expected("table.noise." + name, share, "a share of 0 or more");
-    }
-  }
-  if (document.contains("profile_cost")) {
-    KERF_ASSIGN(table.profile_cost_, number_of(document["profile_cost"], "table.profile_cost"));
-    if (table.profile_cost_ < 0) {
-      return expected("table.profile_cost", document["profile_cost"], "0 or more trials");
-    }
-  }
-  std::set<std::string> names;
-  for (const TableLayer& layer : table.layers_) {
-    for (const TableChoice& choice : layer.choices) {
-      for (const auto& [name, value] : choice.metrics) names.insert(name);
-    }
-  }
-  for (const auto& [name, value] : table.constants_) names.insert(name);
-  for (const Objective& objective : table.objectives_) {
-    if (names.contains(objective.metric)) continue;
-    return invalid_argument("table.objectives: no choice and no constant has \"" +
-                            objective.metric + "\"");
-  }
-  for (const Constraint& constraint : table.constraints_) {
-    if (names.contains(constraint.metric)) continue;
-    return invalid_argument("table.constraints: no choice and no constant has \"" +
-                            constraint.metric + "\"");
-  }
-  table.metric_names_.assign(names.begin(), names.end());
-  KERF_TRY(table.parse_reference(document));
-  return table;
-}
-
-Result<void> Table::parse_layers(const Json& document) {
-  const Json layers = document.value("layers", Json());
-  if (!layers.is_array() || layers.empty()) {
-    return expected("table.layers", layers, "an array of layers with choices");
-  }
-  std::set<std::string> names;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    const std::string where = "table.layers[" + std::to_string(i) + "]";
-    const Json& one = layers[i];
-    KERF_TRY(check_keys(one, where, {"name", "choices"}));
-    TableLayer layer;
-    if (!one.contains("name") || !one["name"].is_string()) {
-      return expected(where + ".name", one.value("name", Json()), "a text");
-    }
-    layer.name = one["name"].get<std::string>();
-    if (!names.insert(layer.name).second) {
-      return expected(where + ".name", one["name"], "a name that no other layer has");
-    }
-    const Json choices = one.value("choices", Json());
-    if (!choices.is_array() || choices.empty() || choices.size() > 4096) {
-      return expected(where + ".choices", choices, "an array of one to 4096 choices");
-    }
-    for (std::size_t k = 0; k < choices.size(); ++k) {
-      KERF_ASSIGN(TableChoice choice,
-                  parse_choice(choices[k], where + ".choices[" + std::to_string(k) + "]"));
-      layer.choices.push_back(std::move(choice));
-    }
-    layers_.push_back(std::move(layer));
-  }
-  return {};
-}
-
-Result<void> Table::parse_goals(const Json& document) {
-  const Json objectives = document.value("objectives", Json());
-  if (!objectives.is_array() || objectives.empty() || objectives.size() > 4) {
-    return expected("table.objectives", objectives, "an array of one to four objectives");
-  }
-  for (std::size_t i = 0; i < objectives.size(); ++i) {
-    const std::string where = "table.objectives[" + std::to_string(i) + "]";
-    KERF_TRY(check_keys(objectives[i], where, {"metric", "direction"}));
-    const Json metric = objectives[i].value("metric", Json());
-    const Json direction = objectives[i].value("direction", Json("minimize"));
-    if (!metric.is_string()) return expected(where + ".metric", metric, "a text");
-    const auto parsed = direction.is_string() ? direction_from_string(direction.get<std::string>())
-                                              : std::nullopt;
-    if (!parsed) return expected(where + ".direction", direction, "\"minimize\" or \"maximize\"");
-    objectives_.push_back({metric.get<std::string>(), *parsed});
-  }
-  const Json constraints = document.value("constraints", Json::array());
-  if (!constraints.is_array()) return expected("table.constraints", constraints, "an array");
-  for (std::size_t i = 0; i < constraints.size(); ++i) {
-    const std::string where = "table.constraints[" + std::to_string(i) + "]";
-    KERF_TRY(check_keys(constraints[i], where, {"metric", "max", "min"}));
-    const Json metric = constraints[i].value("metric", Json());
-    if (!metric.is_string()) return expected(where + ".metric", metric, "a text");
-    Constraint constraint{metric.get<std::string>(), std::nullopt, std::nullopt};
-    if (constraints[i].contains("max")) {
-      KERF_ASSIGN(constraint.max, number_of(constraints[i]["max"], where + ".max"));
-    }
-    if (constraints[i].contains("min")) {
-      KERF_ASSIGN(constraint.min, number_of(constraints[i]["min"], where + ".min"));
-    }
-    if (!constraint.max && !constraint.min) {
-      return invalid_argument(where + ": neither \"max\" nor \"min\"; expected one of them");
-    }
-    constraints_.push_back(std::move(constraint));
-  }
-  // A number that is left out by mistake would make its choice look free.
-  for (const Objective& objective : objectives_) {
-    for (const TableLayer& layer : layers_) {
-      const auto has = [&](const TableChoice& c) { return c.metrics.contains(objective.metric); };
-      const bool any = std::any_of(layer.choices.begin(), layer.choices.end(), has);
-      const bool all = std::all_of(layer.choices.begin(), layer.choices.end(), has);
-      if (any && !all) {
-        return invalid_argument("table: some choices of layer " + layer.name + " have \"" +
-                                objective.metric + "\" and others don't; expected all or none");
-      }
-    }
-  }
-  return {};
-}
-
-Result<std::size_t> Table::layer_index(const Json& name, const std::string& where) const {
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    if (name == layers_[i].name) return i;
-  }
-  return expected(where, name, "the name of a layer of the table");
-}
-
-Result<void> Table::parse_ties(const Json& document) {
-  std::vector<std::size_t> leader(layers_.size());
-  for (std::size_t i = 0; i < leader.size(); ++i) leader[i] = i;
-  const Json ties = document.value("ties", Json::array());
-  if (!ties.is_array()) return expected("table.ties", ties, "an array of arrays of layer names");
-  for (const Json& tie : ties) {
-    if (!tie.is_array()) return expected("table.ties", tie, "an array of layer names");
-    std::optional<std::size_t> first;
-    for (const Json& name : tie) {
-      KERF_ASSIGN(const std::size_t index, layer_index(name, "table.ties"));
-      if (!first) first = index;
-      if (layers_[index].choices.size() != layers_[*first].choices.size()) {
-        return invalid_argument("table.ties: layers " + layers_[*first].name + " and " +
-                                layers_[index].name + " have different numbers of choices");
-      }
-      const std::size_t from = std::max(leader[index], leader[*first]);
-      const std::size_t to = std::min(leader[index], leader[*first]);
-      std::replace(leader.begin(), leader.end(), from, to);
-    }
-  }
-  dimension_of_.assign(layers_.size(), kFixed);
-  for (std::size_t i = 0; i < layers_.size(); ++i) {
-    if (layers_[i].choices.size() == 1) continue;
-    dimension_of_[i] = leader[i] == i ? dimensions_++ : dimension_of_[leader[i]];
-  }
-  return {};
-}
-
-Result<void> Table::parse_pairs(const Json& document) {
-  const Json pairs = document.value("pairs", Json::array());
-  if (!pairs.is_array()) return expected("table.pairs", pairs, "an array of pairs");
-  for (std::size_t p = 0; p < pairs.size(); ++p) {
-    const std::string where = "table.pairs[" + std::to_string(p) + "]";
-    Json one = pairs[p];
-    if (!one.is_object() || !one.contains("layers") || !one["layers"].is_array() ||
-        one["layers"].size() < 2 || !one.contains("choices") || !one["choices"].is_array() ||
-        one["choices"].size() != one["layers"].size()) {
-      return expected(where, one, "an object with two \"layers\" (or more) and as many \"choices\"");
-    }
-    TablePair pair;
-    for (std::size_t side = 0; side < one["layers"].size(); ++side) {
-      KERF_ASSIGN(const std::size_t layer, layer_index(one["layers"][side], where + ".layers"));
-      const Json& value = one["choices"][side];
-      const auto count = static_cast<std::int64_t>(layers_[layer].choices.size());
-      if (!value.is_number_integer() || value.get<std::int64_t>() < 0 ||
-          value.get<std::int64_t>() >= count) {
-        return expected(where + ".choices", value, "an index of a choice of " + layers_[layer].name);
-      }
-      pair.layers.push_back(layer);
-      pair.choices.push_back(value.get<int>());
-    }
-    if (one.contains("profile")) {
-      KERF_ASSIGN(pair.profile, metrics_of(one["profile"], where + ".profile"));
-    }
-    one.erase("layers");
-    one.erase("choices");
-    one.erase("profile");
-    KERF_ASSIGN(pair.metrics, metrics_of(one, where));
-    pairs_.push_back(std::move(pair));
-  }
-  return {};
-}
-
-Result<void> Table::parse_reference(const Json& document) {
-  MetricValues given;
-  if (document.contains("reference")) {
-    KERF_ASSIGN(given, metrics_of(document["reference"], "table.reference"));
-  }
-  for (const Objective& objective : objectives_) {
-    if (const auto value = given.find(objective.metric); value != given.end()) {
-      reference_.push_back(value->second);
-      continue;
-    }
-    if (document.contains("reference")) {
-      return invalid_argument("table.reference: no \"" + objective.metric +
-                              "\"; expected a value for each objective");
-    }
-    // The worst that layers, one by one, and pairs can add up to, and a tenth of its size.
-    const double sign = objective.direction == Direction::kMinimize ? 1 : -1;
-    const auto value_in = [&](const MetricValues& values) {
-      const auto found = values.find(objective.metric);
-      return found == values.end() ? 0.0 : found->second;
-    };
-    double worst = value_in(constants_);
-    for (const TableLayer& layer : layers_) {
-      double most = -std::numeric_limits<double>::infinity();
-      for (const TableChoice& choice : layer.choices) {
-        most = std::max(most, sign * value_in(choice.metrics));
-      }
-      worst += sign * most;
-    }
-    for (const TablePair& pair : pairs_) {
-      worst += sign * std::max(0.0, sign * value_in(pair.metrics));
-    }
-    reference_.push_back(worst + sign * (worst == 0 ? 1.0 : 0.1 * std::abs(worst)));
-  }
-  return {};
-}
-
 SamplerProblem Table::problem(std::int64_t seed, bool look) const {
   SamplerProblem out;
   out.seed = seed;
@@ -335,6 +60,7 @@ SamplerProblem Table::problem(std::int64_t seed, bool look) const {
     if (constraint.max) metrics.emplace_back(constraint.metric, 1);
     if (constraint.min) metrics.emplace_back(constraint.metric, -1);
   }
+  for (const auto& [metric, sign] : metrics) out.names.push_back(metric);
   out.constraint_count = static_cast<std::int64_t>(metrics.size() - objectives_.size());
   out.bound_scales = bound_scales(constraints_);
   out.reference = reference_;
@@ -491,6 +217,9 @@ Result<Simulation> simulate(const Table& table, const SimulationOptions& options
   const auto budget = static_cast<std::int64_t>(
       std::floor(std::max(0.0, static_cast<double>(options.trials) - cost)));
   Simulation out;
+  if (budget == 0) {
+    out.notes.push_back("the profile costs " + canonical_text(cost) + " trials of " + std::to_string(options.trials) + ": none is left to measure");
+  }
   while (static_cast<std::int64_t>(out.trials.size()) < budget) {
     const auto number = static_cast<std::int64_t>(out.trials.size());
     KERF_ASSIGN(const std::vector<Choices> points,
@@ -519,7 +248,7 @@ Result<Simulation> simulate(const Table& table, const SimulationOptions& options
   out.front = std::move(selection.front);
   out.nearest_miss = selection.nearest_miss;
   out.least_violation = selection.least_violation;
-  out.notes = sampler->take_notes();
+  for (std::string& note : sampler->take_notes()) out.notes.push_back(std::move(note));
   const double sign = directions.front() == Direction::kMinimize ? 1 : -1;
   std::stable_sort(out.front.begin(), out.front.end(), [&](std::size_t a, std::size_t b) {
     return sign * candidates[a].objectives[0] < sign * candidates[b].objectives[0];

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -53,8 +54,9 @@ class Table {
   /// neighbouring dimensions.
   ///
   /// Errors:   invalid_argument naming the place: unknown keys, layers without choices, ties of
-  ///           layers with different numbers of choices, an objective's metric that some choices of a
-  ///           layer have and others lack, a reference or a number that isn't finite.
+  ///           layers with different numbers of choices, a metric of an objective or a constraint that
+  ///           some choices of a layer have and others lack, a name of a metric that nothing has, a
+  ///           reference or a number that isn't finite, numbers that add up to more than 1e75.
   [[nodiscard]] static Result<Table> parse(const Json& document);
 
   [[nodiscard]] const std::vector<Objective>& objectives() const { return objectives_; }
@@ -84,12 +86,16 @@ class Table {
   [[nodiscard]] Result<void> parse_ties(const Json& document);
   [[nodiscard]] Result<void> parse_pairs(const Json& document);
   void look_at_neighbours(const std::vector<std::pair<std::string, double>>& metrics, Profile& profile) const;
+  [[nodiscard]] Result<void> check_metrics(const Json& document);
+  [[nodiscard]] Error unknown_metric(const std::string& where) const;
+  [[nodiscard]] Result<void> check_sizes() const;
   [[nodiscard]] Result<void> parse_reference(const Json& document);
   [[nodiscard]] Result<std::size_t> layer_index(const Json& name, const std::string& where) const;
 
   std::vector<Objective> objectives_;
   std::vector<Constraint> constraints_;
   std::vector<TableLayer> layers_;
+  static constexpr std::size_t kFixed = std::numeric_limits<std::size_t>::max();
   std::vector<std::size_t> dimension_of_;  ///< Of each layer; kFixed where it has one choice.
   std::size_t dimensions_ = 0;
   MetricValues constants_;

@@ -14,7 +14,11 @@ def main() -> int:
     skipped = [c for c in cases if c.find("skipped") is not None and c not in failed]
     for case in skipped:
         lines = (case.findtext("system-out") or "").splitlines()
-        reason = next((l.strip() for l in lines if "skip" in l.lower() and "[" not in l), "no reason printed")
+        said = [l.strip() for l in lines if "skip" in l.lower() and "[" not in l]
+        # GoogleTest says where, and the reason in the line below.
+        said += [below.strip() for line, below in zip(lines, lines[1:]) if line.endswith(": Skipped")]
+        said = [l for l in said if not l.endswith(": Skipped")]
+        reason = next(iter(said), "no reason printed")
         print(f"skipped: {case.get('name')}: {reason}")
     for case in failed:
         print(f"failed: {case.get('name')}")

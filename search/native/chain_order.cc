@@ -48,7 +48,7 @@ class InOrder final : public Proposer {
   }
   void pending(const Choices& choices) override { native_.pending(inside(order_, choices)); }
   std::vector<std::string> take_notes() override { return native_.take_notes(); }
-  [[nodiscard]] bool stalled() const override { return native_.stalled(); }
+  [[nodiscard]] PoorBatches poor_batches() const override { return native_.poor_batches(); }
 
  private:
   Order order_;

@@ -37,7 +37,7 @@ bool beats(const ObjectiveVector& a, const ObjectiveVector& b) {
 }  // namespace
 
 NativeProposer::NativeProposer(const SamplerProblem& problem)
-    : problem_(problem), layout_(problem.dimensions), objectives_(problem.directions.size()) {
+    : problem_(problem), layout_(problem.dimensions), objectives_(problem.directions.size()), poor_(problem.poor) {
   for (const Direction direction : problem.directions) {
     signs_.push_back(direction == Direction::kMinimize ? 1 : -1);
   }
@@ -148,12 +148,15 @@ void NativeProposer::tune(std::size_t count) {
   judge(count);
 }
 
+std::string NativeProposer::name_of_metric(std::size_t metric) const {
+  if (metric < problem_.names.size()) return problem_.names[metric];
+  return metric < objectives_ ? "objective " + std::to_string(1 + metric) : "constraint " + std::to_string(1 + metric - objectives_);
+}
+
 void NativeProposer::doubt(std::size_t metric, std::size_t count) {
   const bool believed = metrics_[metric].believes_look();
   notes_.push_back("profile sampler: " + std::to_string(count) + " trials speak " + (believed ? "for" : "against") +
-                   " what the profile says of " + (metric < objectives_ ? "objective " : "constraint ") +
-                   std::to_string(1 + (metric < objectives_ ? metric : metric - objectives_)) +
-                   (believed ? "; it is used again" : "; it is put aside"));
+                   " what the profile says of " + name_of_metric(metric) + (believed ? "; it is used again" : "; it is put aside"));
 }
 
 // Whether trials came out in the order that the others predicted.
@@ -266,9 +269,9 @@ std::optional<Choices> NativeProposer::best_candidate(std::int64_t attempt) {
       Choices x = pool_.at(pool_.entries[i]);
       std::string name = name_of(x);
       if (known_.contains(name) || !offered.insert(std::move(name)).second) continue;
-      if (first && attempt == 0 && judged_at_ != told_.size()) {
-        judged_at_ = told_.size();
-        poor_batches_ = shift > 0 || gains[i] < problem_.poor_gain * volume ? poor_batches_ + 1 : 0;
+      if (const auto told = static_cast<std::int64_t>(told_.size()); first && attempt == 0 && poor_.told != told) {
+        const bool poor = shift > 0 || gains[i] < problem_.poor_gain * volume;
+        poor_ = {poor ? poor_.batches + 1 : 0, told};
       }
       first = false;
       if (skip-- > 0) continue;

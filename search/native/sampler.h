@@ -33,7 +33,7 @@ class NativeProposer final : public Proposer {
   void tell(const Observation& observation) override;
   void pending(const Choices& choices) override;
   [[nodiscard]] std::vector<std::string> take_notes() override;
-  [[nodiscard]] bool stalled() const override { return poor_batches_ >= 2; }
+  [[nodiscard]] PoorBatches poor_batches() const override { return poor_; }
 
   /// Whether predictions are so poor that half of the proposals come from evolution.
   [[nodiscard]] bool guarded() const { return guarded_; }
@@ -44,6 +44,7 @@ class NativeProposer final : public Proposer {
   void tune(std::size_t count);
   void limit();
   void doubt(std::size_t metric, std::size_t count);
+  [[nodiscard]] std::string name_of_metric(std::size_t metric) const;
   void judge(std::size_t count);
   void look_ahead();
   void make_reference();
@@ -75,8 +76,7 @@ class NativeProposer final : public Proposer {
   std::vector<Choices> pending_;
   bool guarded_ = false;
   std::vector<std::string> notes_;
-  int poor_batches_ = 0;
-  std::size_t judged_at_ = 0;
+  PoorBatches poor_;
 };
 
 }  // namespace kerf::search::native

@@ -38,6 +38,7 @@ import traceback
 import warnings
 
 PROTOCOL = 2
+OPTUNA = 5  # its major version: samplers.py and the ledger rest on parts that others don't promise
 HUGE = 1e60  # larger values would overflow where Optuna multiplies objectives
 
 
@@ -174,11 +175,13 @@ class Bridge:
 
 class Server:
     def __init__(self):
+        self.trouble = None
         try:
             self.optuna = load_optuna()
+            if self.optuna.__version__.split(".")[0] != str(OPTUNA):
+                self.trouble = f"optuna {self.optuna.__version__}; expected {OPTUNA}"
         except Exception as error:  # an installation can be broken in any way
-            self.optuna = None
-            self.trouble = f"{type(error).__name__}: {error}"
+            self.trouble = f"can't import optuna: {type(error).__name__}: {error}"
         self.bridge = None
         self.export = None
 
@@ -188,8 +191,8 @@ class Server:
             raise WrongVersion(
                 f"a message of protocol {message.get('protocol')!r}; expected {PROTOCOL}"
             )
-        if self.optuna is None:
-            raise Missing(f"can't import optuna: {self.trouble}")
+        if self.trouble:
+            raise Missing(self.trouble)
         if kind == "hello":
             return {
                 "protocol": PROTOCOL,

@@ -85,7 +85,9 @@ Result<BridgeProcess> BridgeProcess::start(const BridgeOptions& options) {
   return bridge;
 }
 
-Result<Json> BridgeProcess::call(const Json& message) { return exchange(message, call_limit_); }
+Result<Json> BridgeProcess::call(const Json& message, std::int64_t points) {
+  return exchange(message, call_limit_ * std::max<std::int64_t>(1, points));
+}
 
 Result<Json> BridgeProcess::exchange(const Json& message, std::chrono::milliseconds limit) {
   const auto deadline = Clock::now() + limit;

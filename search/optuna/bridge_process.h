@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 #include "core/child_process.h"
@@ -18,7 +19,7 @@ struct BridgeOptions {
   std::string python;
   /// From start to the answer to hello. Importing Optuna takes a second, on a busy machine many.
   std::chrono::milliseconds start_limit{120'000};
-  /// For every other answer.
+  /// For every other answer; so much for each point where several are asked for.
   std::chrono::milliseconds call_limit{120'000};
 };
 
@@ -37,13 +38,13 @@ class BridgeProcess {
   ///           protocol; deadline_exceeded.
   [[nodiscard]] static Result<BridgeProcess> start(const BridgeOptions& options);
 
-  /// Sends a message and waits for its answer: {"ok": true, …}. A message that doesn't say which
+  /// Sends a message and waits for its answer: {"ok": true, …}, `points` times as long as for one. A message that doesn't say which
   /// protocol it is of is of ours.
   ///
   /// Errors:   unavailable: the process died or answered nonsense (with its last words);
   ///           deadline_exceeded. What the bridge refuses: failed_precondition where its Python lacks
   ///           a module that this sampler needs, or for a message of another protocol; else internal.
-  [[nodiscard]] Result<Json> call(const Json& message);
+  [[nodiscard]] Result<Json> call(const Json& message, std::int64_t points = 1);
 
   [[nodiscard]] pid_t pid() const { return child_.pid(); }
   [[nodiscard]] bool usable() const { return child_.running(); }

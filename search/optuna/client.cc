@@ -82,7 +82,7 @@ Result<void> Client::synchronize() {
 Result<std::vector<Json>> Client::ask(const Json& question, std::int64_t count) {
   if (!bridge_ || !bridge_->usable()) KERF_TRY(start());
   KERF_TRY(synchronize());
-  KERF_ASSIGN(const Json answer, bridge_->call(question));
+  KERF_ASSIGN(const Json answer, bridge_->call(question, count));
   const Json points = answer.value("params", Json());
   if (!points.is_array() || static_cast<std::int64_t>(points.size()) != count) {
     return internal_error("optuna bridge: its answer to ask has other than " + std::to_string(count) + " points");

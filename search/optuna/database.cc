@@ -1,6 +1,9 @@
 #include "search/optuna/database.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -20,19 +23,21 @@ Json wire(const DatabaseTrial& trial) {
           {"finished_at", trial.finished_at}};
 }
 
-}  // namespace
+// With nobody's file behind it: what can't be written is known before Python starts.
+Result<void> try_to_write(const std::string& path) {
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) return invalid_argument(path + ": can't be written: " + std::strerror(errno));
+  std::fclose(file);
+  return {};
+}
 
-Result<void> write_database(const std::string& path, const DatabaseStudy& study,
-                            std::span<const DatabaseTrial> trials, const BridgeOptions& options) {
-  KERF_TRY(check(study.space));
-  if (std::filesystem::exists(path)) {
-    return Error{ErrorCode::kAlreadyExists, path + ": is there already; expected a new file"};
-  }
+Result<void> write_whole(const std::string& path, const DatabaseStudy& study, std::span<const DatabaseTrial> trials,
+                         const BridgeOptions& options) {
   Json directions = Json::array();
   for (const Direction direction : study.directions) directions.push_back(std::string(to_string(direction)));
   KERF_ASSIGN(BridgeProcess bridge, BridgeProcess::start(options));
   KERF_TRY(bridge.call({{"type", "export"},
-                        {"path", std::filesystem::absolute(path).string()},
+                        {"path", path},
                         {"study", study.name},
                         {"directions", std::move(directions)},
                         {"metrics", study.metrics},
@@ -47,6 +52,22 @@ Result<void> write_database(const std::string& path, const DatabaseStudy& study,
   }
   KERF_TRY(bridge.call({{"type", "export_end"}}));
   return {};
+}
+
+}  // namespace
+
+Result<void> write_database(const std::string& path, const DatabaseStudy& study,
+                            std::span<const DatabaseTrial> trials, const BridgeOptions& options) {
+  KERF_TRY(check(study.space));
+  if (std::filesystem::exists(path)) {
+    return Error{ErrorCode::kAlreadyExists, path + ": is there already; expected a new file"};
+  }
+  const std::string part = path + ".part";
+  KERF_TRY(try_to_write(part));
+  auto written = write_whole(std::filesystem::absolute(path).string(), study, trials, options);
+  std::error_code none;
+  std::filesystem::remove(part, none);
+  return written;
 }
 
 }  // namespace kerf::optuna

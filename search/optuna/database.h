@@ -35,9 +35,10 @@ struct DatabaseTrial {
 };
 
 /// Writes a study into a new SQLite file that Optuna (`optuna.load_study`) and its dashboard read: with
-/// the real Optuna, in its Python. The file appears when all of it is written.
+/// the real Optuna, in its Python. The file appears when all of it is written; until then it is
+/// `path`.part, of which nothing stays where the export fails.
 ///
-/// Errors:   already_exists where `path` is; as BridgeProcess.
+/// Errors:   already_exists where `path` is; invalid_argument where it can't be written; as BridgeProcess.
 [[nodiscard]] Result<void> write_database(const std::string& path, const DatabaseStudy& study,
                                           std::span<const DatabaseTrial> trials, const BridgeOptions& options = {});
 

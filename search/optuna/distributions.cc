@@ -31,12 +31,34 @@ std::string problem_of(const FloatDistribution& d) {
   return "";
 }
 
+constexpr double kStepTolerance = 1e-8;  // Optuna's
+
+// Steps from one end to the other; a quotient of decimals that just misses a whole number is one.
+double steps_of(const FloatDistribution& d) {
+  const double quotient = (d.high - d.low) / *d.step;
+  return std::floor(quotient * (1 + 1e-12));
+}
+
+bool is_utf8(const Json& text) {
+  try {
+    (void)text.dump();
+    return true;
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
 std::string problem_of(const CategoricalDistribution& d) {
   if (d.choices.empty()) return "no choices";
   std::set<std::string> seen;
   for (const Json& choice : d.choices) {
     if (choice.is_structured()) return "a choice that is a list or an object";
-    if (!seen.insert(canonical_text(choice)).second) return "the choice " + canonical_text(choice) + " twice";
+    if (!is_utf8(choice)) return "a choice that isn't UTF-8";
+    // To Python 1, 1.0 and true are one value, and the later ones would never be drawn.
+    const std::string key = choice.is_boolean() ? Json(choice.get<bool>() ? 1.0 : 0.0).dump()
+                            : choice.is_number() ? Json(choice.get<double>()).dump()
+                                                 : choice.dump();
+    if (!seen.insert(key).second) return "the choice " + canonical_text(choice) + " twice (true is 1, false is 0)";
   }
   return "";
 }
@@ -47,6 +69,7 @@ Result<void> check(const SearchSpace& space) {
   std::set<std::string> names;
   for (const auto& [name, distribution] : space) {
     const std::string problem = std::visit([](const auto& d) { return problem_of(d); }, distribution);
+    if (!is_utf8(name)) return invalid_argument("search space: a name that isn't UTF-8");
     if (!problem.empty()) return invalid_argument("search space, \"" + name + "\": " + problem);
     if (!names.insert(name).second) return invalid_argument("search space: \"" + name + "\" comes twice");
   }
@@ -62,8 +85,7 @@ double size_of(const SearchSpace& space) {
                    },
                    [](const FloatDistribution& d) {
                      if (d.low == d.high) return 1.0;
-                     return d.step ? std::floor((d.high - d.low) / *d.step) + 1
-                                   : std::numeric_limits<double>::infinity();
+                     return d.step ? steps_of(d) + 1 : std::numeric_limits<double>::infinity();
                    },
                    [](const CategoricalDistribution& d) { return static_cast<double>(d.choices.size()); }},
         distribution);
@@ -97,13 +119,18 @@ Result<Json> to_wire(const Distribution& distribution, const Json& value) {
   if (const auto* d = std::get_if<IntDistribution>(&distribution)) {
     if (!value.is_number_integer()) return wrong("an integer");
     const auto number = value.get<std::int64_t>();
-    if (number < d->low || number > d->high || (number - d->low) % d->step != 0) return wrong("one within its range");
+    if (number < d->low || number > d->high) return wrong("one within its range");
+    if ((number - d->low) % d->step != 0) return wrong("whole steps from its low end");
     return value;
   }
   if (const auto* d = std::get_if<FloatDistribution>(&distribution)) {
     if (!value.is_number()) return wrong("a number");
     const double number = value.get<double>();
     if (!(number >= d->low && number <= d->high)) return wrong("one within its range");
+    if (d->step) {
+      const double steps = (number - d->low) / *d->step;
+      if (std::abs(steps - std::round(steps)) > kStepTolerance) return wrong("whole steps from its low end");
+    }
     return Json(number);
   }
   const auto& choices = std::get<CategoricalDistribution>(distribution).choices;

@@ -39,7 +39,8 @@ using Distribution = std::variant<IntDistribution, FloatDistribution, Categorica
 using SearchSpace = std::vector<std::pair<std::string, Distribution>>;
 
 /// Errors:   invalid_argument naming the parameter: an empty range, a step that isn't positive, no or
-///           equal choices, a choice that is a list or an object, a name that comes twice.
+///           equal choices, a choice that is a list or an object, a name that comes twice, text that isn't
+///           UTF-8.
 [[nodiscard]] Result<void> check(const SearchSpace& space);
 
 /// Number of points; infinite with a float that has no step.

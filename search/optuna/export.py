@@ -4,6 +4,7 @@ The second part of the text that search/optuna/bridge_process.cc runs (see bridg
 """
 
 import os
+import sqlite3
 from datetime import datetime, timezone
 
 
@@ -29,9 +30,10 @@ class Export:
         if os.path.exists(self.part):
             os.unlink(self.part)
         # Nobody reads it before it is whole, so that a commit needn't wait for the disk.
+        # The path isn't part of the address, where some of its characters would mean something.
         storage = optuna.storages.RDBStorage(
-            f"sqlite:///{self.part}",
-            engine_kwargs={"connect_args": {"timeout": 60}},
+            "sqlite:///",
+            engine_kwargs={"creator": lambda: sqlite3.connect(self.part, timeout=60, check_same_thread=False)},
         )
 
         def unsafe(connection, _):

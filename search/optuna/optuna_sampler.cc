@@ -11,7 +11,7 @@
 namespace kerf::search {
 namespace {
 
-// Uniform candidates teach as much as draws do; so many draws more before TPE and GP begin.
+// Uniform candidates don't stand in for draws: so many come after them before TPE begins.
 constexpr std::int64_t kDraws = 10;
 
 Result<optuna::Sampler> sampler_of(const std::string& name, std::int64_t anchors) {

@@ -27,13 +27,13 @@ struct NSGAIIISampler {
   std::int64_t population_size = 12;  ///< As NSGAIISampler's.
 };
 
-/// Needs scipy beside Optuna.
+/// Needs scipy beside Optuna, as kerf's own build/venv has it.
 struct QMCSampler {
   bool scramble = true;
   std::int64_t skip = 0;  ///< Trials at the beginning that are somebody else's.
 };
 
-/// Needs scipy and torch 2 beside Optuna.
+/// Needs scipy and torch (1.13 or later; the CPU one will do) beside Optuna. The slow one: docs/optuna.md.
 struct GPSampler {
   bool deterministic_objective = false;
   std::int64_t n_startup_trials = 10;

@@ -3,11 +3,61 @@
 The first part of the text that search/optuna/bridge_process.cc runs (see bridge.py).
 """
 
+import contextlib
 import hashlib
+import sys
 
 
 class Missing(Exception):
     """A module that a sampler needs isn't installed."""
+
+
+NEEDS = {"qmc": ["scipy"], "gp": ["scipy", "torch"]}
+
+
+def check_modules(kind):
+    """Imports what a sampler needs beyond Optuna; says all that is missing at once."""
+    missing = {}
+    for module in NEEDS.get(kind, []):
+        try:
+            __import__(module)
+        except Exception as error:  # an installation can be broken in any way
+            missing[module] = error
+    if missing:
+        causes = ", ".join(str(error) for error in missing.values())
+        raise Missing(
+            f"sampler optuna-{kind} needs {' and '.join(NEEDS[kind])} beside Optuna: {causes} "
+            f"(\"{sys.executable} -m pip install {' '.join(missing)}\", or KERF_PYTHON names another Python)"
+        )
+    if kind == "gp":
+        make_torch_fit()
+
+
+def make_torch_fit():
+    import numpy
+    import optuna.samplers._gp.sampler as module
+    import torch
+
+    try:
+        torch.from_numpy(numpy.zeros(1))
+    except RuntimeError as error:  # built for NumPy 1, found beside NumPy 2
+        raise Missing(
+            f"torch {torch.__version__} can't be used with numpy {numpy.__version__} ({error}); expected a numpy "
+            f"that it was built for (\"{sys.executable} -m pip install 'numpy<2'\", or a newer torch)"
+        ) from error
+    if hasattr(torch.device, "__enter__"):
+        return
+
+    # Before torch 2 (Debian 12 has 1.13) a device is no context. Optuna uses it as one in this module,
+    # where the CPU is asked for that is the default anyway.
+    class OlderTorch:
+        def __getattr__(self, name):
+            return getattr(torch, name)
+
+        def device(self, _name):
+            return contextlib.nullcontext()
+
+    module.torch = OlderTorch()
 
 
 def derived_seed(*words):
@@ -34,20 +84,9 @@ class Samplers:
     `study` has the study's seed, space, and complete trials in the order of their tells.
     """
 
-    NEEDS = {"qmc": ["scipy"], "gp": ["scipy", "torch"]}
-
     def __init__(self, optuna, options, seed, space, complete):
         self.kind = options["name"]
-        for module in self.NEEDS.get(self.kind, []):
-            try:
-                __import__(module)
-            except ImportError as error:
-                raise Missing(f"{error}; expected {module} beside Optuna") from error
-        if self.kind == "gp":
-            import torch
-
-            if not hasattr(torch.device, "__enter__"):  # Optuna uses devices as contexts
-                raise Missing(f"torch {torch.__version__}; expected torch 2 or later beside Optuna")
+        check_modules(self.kind)
         self.options = options
         self.seed = seed
         self.population = options.get("population_size", 0)

@@ -1,8 +1,10 @@
 #include "search/optuna/study.h"
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
+#include <variant>
 
 #include "search/pareto.h"
 
@@ -38,7 +40,20 @@ Result<Params> Study::named(const Json& wire) const {
   return out;
 }
 
+std::int64_t Study::points_left() const {
+  if (!std::holds_alternative<BruteForceSampler>(client_.problem().sampler)) return std::numeric_limits<std::int64_t>::max();
+  return static_cast<std::int64_t>(size_of(space())) - static_cast<std::int64_t>(points_.size());
+}
+
+// Optuna's samplers differ in what they make of such a study: GP refuses every question from then on.
+Result<void> Study::check_constraints(const std::string& what, std::size_t count) const {
+  if (!constraint_count_ || *constraint_count_ == count) return {};
+  return invalid_argument(what + ": " + std::to_string(count) + " constraints; expected " +
+                          std::to_string(*constraint_count_) + ", as the complete trials before");
+}
+
 Trial Study::begin(Params params, Json wire) {
+  points_.insert(wire.dump());
   client_.started(std::move(wire));
   const auto number = static_cast<std::int64_t>(trials_.size());
   trials_.push_back({number, TrialState::kRunning, params, {}, {}});
@@ -58,8 +73,12 @@ Result<std::vector<Trial>> Study::ask(std::int64_t count) {
     out.push_back(begin(std::move(enqueued_.front()), std::move(sent)));
     enqueued_.pop_front();
   }
-  const std::int64_t left = count - static_cast<std::int64_t>(out.size());
-  if (left == 0) return out;
+  const std::int64_t left = std::min(count - static_cast<std::int64_t>(out.size()), points_left());
+  if (left <= 0 && out.empty()) {
+    return Error{ErrorCode::kFailedPrecondition, "ask: every point of the space, " + std::to_string(points_.size()) +
+                                                     " in all, has its trial; expected fewer questions of a BruteForceSampler"};
+  }
+  if (left <= 0) return out;
   auto points = client_.suggest(left);
   if (!points.has_value()) {
     // Those that came from the queue are the caller's; the others can be asked for again.
@@ -95,6 +114,8 @@ Result<void> Study::tell(std::int64_t number, const std::vector<double>& values,
   const bool finite = search::rankable(values, objectives) &&
                       (constraints.empty() || search::rankable(constraints, constraints.size()));
   if (!finite) return tell(number, TrialState::kFailed);
+  KERF_TRY(check_constraints("tell: trial " + std::to_string(number), constraints.size()));
+  constraint_count_ = constraints.size();
   KERF_ASSIGN(Json sent, wire(trial->params));
   client_.ended({std::move(sent), TrialState::kComplete, values, constraints});
   trial->state = TrialState::kComplete;
@@ -127,6 +148,11 @@ Result<void> Study::add_trial(const FrozenTrial& trial) {
   if (complete && !search::rankable(trial.values, client_.problem().directions.size())) {
     return invalid_argument("add_trial: a complete trial needs one finite value an objective");
   }
+  if (complete) {
+    KERF_TRY(check_constraints("add_trial", trial.constraints.size()));
+    constraint_count_ = trial.constraints.size();
+  }
+  points_.insert(sent.dump());
   client_.ended({std::move(sent), trial.state, complete ? trial.values : std::vector<double>(), trial.constraints});
   FrozenTrial kept = trial;
   kept.number = static_cast<std::int64_t>(trials_.size());

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -46,14 +48,18 @@ class Study {
   [[nodiscard]] static Result<Study> create(const Problem& problem, BridgeOptions options = {});
 
   /// The next trial: an enqueued one if there is one, else what the sampler proposes.
+  ///
+  /// Errors:   failed_precondition where a BruteForceSampler has no point left.
   [[nodiscard]] Result<Trial> ask();
-  /// So many at once, in one message to the sampler; each knows of those before it.
+  /// So many at once, in one message to the sampler; each knows of those before it. Fewer where a
+  /// BruteForceSampler has fewer points left.
   [[nodiscard]] Result<std::vector<Trial>> ask(std::int64_t count);
 
   /// A running trial ended with these values. g ≤ 0 is a constraint that is kept.
   ///
-  /// Errors:   invalid_argument: no such running trial, or not one value an objective. A value that
-  ///           isn't finite makes the trial a failed one, as in Optuna.
+  /// Errors:   invalid_argument: no such running trial, not one value an objective, or not as many
+  ///           constraints as the complete trials before it. A value that isn't finite makes the trial a
+  ///           failed one, as in Optuna.
   [[nodiscard]] Result<void> tell(std::int64_t number, const std::vector<double>& values,
                                   const std::vector<double>& constraints = {});
   /// It ended without values: kPruned or kFailed.
@@ -81,11 +87,15 @@ class Study {
   [[nodiscard]] Result<Json> wire(const Params& params) const;
   [[nodiscard]] Result<Params> named(const Json& wire) const;
   [[nodiscard]] Result<FrozenTrial*> running(std::int64_t number);
+  [[nodiscard]] Result<void> check_constraints(const std::string& what, std::size_t count) const;
+  [[nodiscard]] std::int64_t points_left() const;
   Trial begin(Params params, Json wire);
 
   Client client_;
   std::vector<FrozenTrial> trials_;
   std::deque<Params> enqueued_;
+  std::set<std::string> points_;                  // that trials have, as they are sent
+  std::optional<std::size_t> constraint_count_;   // of complete trials
 };
 
 /// As optuna.create_study().

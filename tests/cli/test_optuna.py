@@ -1,6 +1,7 @@
 """kerf export-optuna writes what Optuna itself loads; kerf run with Optuna's samplers says what it lacks."""
 import json
 import os
+import shutil
 import subprocess
 import unittest
 
@@ -115,6 +116,30 @@ class ExportOptuna(unittest.TestCase):
         self.assertIn("is there already", done.stderr)
         self.assertEqual(len(done.stderr.strip().splitlines()), 1)
         self.assertEqual(path.read_text(), "mine")
+
+    def test_a_file_of_any_name_is_written_and_no_other(self):
+        report = self.run_study(trials=2)
+        folder = self.folder / "any names"
+        folder.mkdir()
+        (folder / "a").write_text("mine")
+        for name in ("a?b.db", "c#d%20 e.db", "été:3.db"):
+            support.kerf("export-optuna", report["study"], "-o", folder / name, "--data-dir", self.folder / "data")
+            (folder / name).rename(self.folder / "study.db")
+            self.assertEqual(len(load(self.folder / "study.db")["trials"]), 2)
+            self.assertEqual([p.name for p in folder.iterdir()], ["a"])
+            self.assertEqual((folder / "a").read_text(), "mine")
+
+    def test_what_can_not_be_written_is_one_line_and_leaves_nothing(self):
+        report = self.run_study(trials=2)
+        path = self.folder / "none/study.db"
+        done = support.kerf("export-optuna", report["study"], "-o", path, "--data-dir", self.folder / "data", check=False)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("study.db.part: can't be written: No such file or directory", done.stderr)
+        self.assertEqual(len(done.stderr.strip().splitlines()), 1)
+        # Python that has no Optuna: nothing of the file stays.
+        _, done = self.export(report, check=False, env={**os.environ, "KERF_PYTHON": shutil.which("true")})
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["data", "study.json"])
 
     def test_an_unknown_study_is_one_line(self):
         self.run_study(trials=2)

@@ -1,5 +1,6 @@
 """The native sampler's profile: taken by workers, paid for, shared by studies, and not lost when
 everything is killed while it is taken."""
+import contextlib
 import json
 import os
 import signal
@@ -59,15 +60,51 @@ class Profile(unittest.TestCase):
             report = support.kerf_json("run", study, "--data-dir", data, "--workers", "2", "--quiet")
             self.assertGreater(self.check(report)["probes"], 0)
 
+    def test_same_seed_same_trials_whenever_it_is_killed(self):
+        """Objectives that have no noise, and a budget in which there is time for every look, however slow."""
+        case = support.example_cases()[0]
+        with support.scratch() as folder:
+            study = folder / "study.json"
+            study.write_text(json.dumps(case.study(
+                space={"default": {"weight_bits": [2, 5, 32], "activation_bits": [8, 32]},
+                       "layers": [{"match": "fc3", "weight_bits": [8, 32], "activation_bits": [32]}]}, budget={"trials": 1000},
+                objectives=[{"metric": "accuracy"}, {"metric": "storage_bytes"}], search={"sampler": "profile", "seed": 3})))
+            reports = []
+            for moments in ((), ((4, 1),), ((1, 3), (1, 9), (1, 20)), ((1, 40), (2, 1)), ((0, 1), (4, 2), (2, 2))):
+                data = folder / f"data{len(reports)}"
+                command = [support.KERF, "run", str(study), "--data-dir", str(data), "--workers", "1", "--json", "--quiet"]
+                for kind, count in moments:
+                    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as server:
+                        support.wait_until(lambda: self.begun(data, kind) >= count or server.poll() is not None, 120, f"work {kind}")
+                        with contextlib.suppress(ProcessLookupError):  # it had ended: few members, say
+                            os.killpg(server.pid, signal.SIGKILL)
+                report = support.kerf_json("run", study, "--data-dir", data, "--workers", "1", "--quiet")
+                self.assertEqual(report["profile"]["unknown"], 0)
+                self.assertEqual({t["state"] for t in report["trials"]}, {"complete"})
+                self.assertTrue(all("verification" in m for m in report["front"]))
+                reports.append(report)
+            first = [t["candidate"] for t in reports[0]["trials"]]
+            self.assertEqual(len(first), 5 * 5 * 2)
+            for report in reports[1:]:
+                self.assertEqual([t["candidate"] for t in report["trials"]], first)
+                self.assertEqual([m["trial"] for m in report["front"]], [m["trial"] for m in reports[0]["front"]])
+
     def looking(self, data):
         """Whether a part of the profile is in a worker's hands."""
+        return self.count(data, "kind = 4 and state = 'running'") > 0
+
+    def begun(self, data, kind):
+        """How many pieces of work of a kind were given to a worker."""
+        return self.count(data, f"kind = {kind} and state != 'waiting'")
+
+    def count(self, data, what):
         if not (data / "kerf.db").exists():
-            return False
+            return 0
         try:
             with sqlite3.connect(f"file:{data / 'kerf.db'}?mode=ro", uri=True, timeout=5) as db:
-                return db.execute("select count(*) from work where kind = 4 and state = 'running'").fetchone()[0] > 0
+                return db.execute(f"select count(*) from work where {what}").fetchone()[0]
         except sqlite3.OperationalError:
-            return False
+            return 0
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ class Run(unittest.TestCase):
         self.assertGreaterEqual(len(report["front"]), 2)
         self.assertGreater(report["hypervolume"], 0)
         self.assertIn("picture", report)
+        self.assertEqual([o["direction"] for o in report["objectives"]], ["maximize", "minimize", "minimize"])
         for trial in report["trials"]:
             for key in ("accuracy", "latency_p50_us", "latency_ratio", "storage_bytes", "weight_bytes",
                         "activation_peak_bytes", "rss_peak_bytes", "accuracy_ci95", "latency_ci95_us"):

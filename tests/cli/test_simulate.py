@@ -1,6 +1,10 @@
 """kerf simulate: the search on a table, as a user drives it."""
 import json
+import random
 import unittest
+
+import moocore
+import numpy as np
 
 import support
 
@@ -75,6 +79,29 @@ class Simulate(unittest.TestCase):
         alone = self.simulate("--sampler", "random", "--trials", "12", "--seed", "6")
         self.assertEqual(report["seeds"][1]["trials"], alone["trials"])
 
+    def test_front_and_hypervolume_equal_moocores(self):
+        for objectives in (2, 3, 4):
+            with self.subTest(objectives):
+                rng = random.Random(objectives)
+                names = [f"m{i}" for i in range(objectives)]
+                maximise = [i == 0 for i in range(objectives)]
+                # Few values: points that are equal, that tie in one objective, and most of them dominated.
+                layers = [{"name": f"l{i}", "choices": [{n: rng.randint(0, 2) / 4 for n in names} for _ in range(3)]} for i in range(4)]
+                reference = {n: 0.5 if m else 1.9 for n, m in zip(names, maximise)}
+                self.file.write_text(json.dumps({
+                    "objectives": [{"metric": n, "direction": "maximize" if m else "minimize"} for n, m in zip(names, maximise)],
+                    "layers": layers, "reference": reference}))
+                report = self.simulate("--sampler", "random", "--trials", "70")
+                points = np.array([[t["metrics"][n] for n in names] for t in report["trials"]])
+                front = moocore.is_nondominated(points, maximise=maximise, keep_weakly=True)
+                self.assertLess(len(np.unique(points, axis=0)), len(points))
+                self.assertLess(front.sum(), len(points))
+                self.assertEqual(sorted(m["trial"] for m in report["front"]), np.flatnonzero(front).tolist())
+                for n, got in enumerate(report["hypervolume"], start=1):
+                    expected = moocore.hypervolume(points[:n], ref=list(reference.values()), maximise=maximise)
+                    self.assertAlmostEqual(got, expected, delta=1e-12 * max(1, expected))
+                self.assertGreater(report["hypervolume"][-1], 0)
+
     def test_fifty_layers_open_at_once(self):
         wide = table(50)
         self.file.write_text(json.dumps(wide))
@@ -86,11 +113,45 @@ class Simulate(unittest.TestCase):
         self.assertRegex(done.stderr, "the space has .* points; expected at most 65536")
         self.assertEqual(len(done.stderr.strip().splitlines()), 1)
 
+    def refuse(self, *arguments):
+        done = support.kerf("simulate", *arguments, "--json", check=False)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(len(done.stderr.strip().splitlines()), 1, done.stderr)
+        return done.stderr
+
     def test_bad_use_is_one_line(self):
-        for arguments in ([self.file, "--sampler", "guess"], [self.folder / "none.json"], [self.file, "--trials", "0"]):
-            done = support.kerf("simulate", *arguments, check=False)
-            self.assertEqual(done.returncode, 2, done.stderr)
-            self.assertEqual(len(done.stderr.strip().splitlines()), 1)
+        for arguments in (["--sampler", "guess"], ["--trials", "0"], ["--seed", "-1"], ["--seed", "99999999999999999999"],
+                          ["--seed", "1.5"], ["--seeds", "0"]):
+            self.refuse(self.file, *arguments)
+        self.assertIn("none.json", self.refuse(self.folder / "none.json"))
+
+    def test_bad_tables_are_one_line_that_says_where(self):
+        whole = json.dumps(table())
+        for text, says in (("", "line 1"), ("no table", "line 1"), (whole[:200], "line 1"), (whole + "x", "end of input"),
+                           ("[" * 100000, "nested deeper"), ("[]", "expected an object"), ("{}", "table.layers"),
+                           (whole.replace("0.02}]", "NaN}]", 1), "last read"), (whole.replace('"loss": 0.0,', '"loss": 1e999,', 1), "overflow"),
+                           (whole.replace('"l1", "l2"', '"l1", "l9"'), '"l9"')):
+            self.assertNotEqual(text, whole)
+            self.file.write_text(text)
+            error = self.refuse(self.file)
+            self.assertIn(says, error)
+            self.assertLess(len(error), 400)
+
+    def test_where_nothing_is_feasible_the_nearest_miss_is_named(self):
+        self.file.write_text(json.dumps({**table(), "constraints": [{"metric": "latency", "max": 1}, {"metric": "loss", "min": -1}]}))
+        report = self.simulate("--trials", "12")
+        near = report["nearest_miss"]
+        self.assertEqual(report["front"], [])
+        self.assertEqual(near["metrics"]["latency"], min(t["metrics"]["latency"] for t in report["trials"]))
+        self.assertAlmostEqual(near["violation"], near["metrics"]["latency"] - 1)
+        said = support.kerf("simulate", self.file, "--trials", "12").stdout
+        self.assertRegex(said, rf"no feasible trial; the nearest is trial {near['trial']}, latency [0-9.]+ > 1\n")
+
+    def test_a_profile_that_takes_the_whole_budget_is_said(self):
+        done = support.kerf("simulate", self.file, "--trials", "4", "--json")
+        self.assertEqual(json.loads(done.stdout)["trials"], [])
+        self.assertIn("profile costs 4.5 trials of 4", done.stderr)
 
 
 if __name__ == "__main__":

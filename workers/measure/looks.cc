@@ -17,6 +17,7 @@
 #include "workers/measure/baseline_points.h"
 #include "workers/measure/batch_runner.h"
 #include "workers/measure/label_look.h"
+#include "workers/measure/look_length.h"
 #include "workers/measure/step_times.h"
 
 namespace kerf::measure {
@@ -41,17 +42,17 @@ std::string layer_of(const compress::PreparedModel& model, const engine::StepInf
 }
 
 class Looker {
-  /// Keeps the longest of several stretches of work.
+  /// Measures one of several looks.
   class Stretch {
    public:
-    Stretch(const Looker& looker, double& longest) : looker_(looker), longest_(longest), start_(looker.spent()) {}
-    ~Stretch() { longest_ = std::max(longest_, looker_.spent() - start_); }
+    Stretch(const Looker& looker, LookLength& length) : looker_(looker), length_(length), start_(looker.spent()) {}
+    ~Stretch() { length_.add(looker_.spent() - start_); }
     Stretch(const Stretch&) = delete;
     Stretch& operator=(const Stretch&) = delete;
 
    private:
     const Looker& looker_;
-    double& longest_;
+    LookLength& length_;
     double start_;
   };
 
@@ -106,9 +107,9 @@ class Looker {
            (turn_.waited_ms() + waited_ms_) / 1000 - out_.statistics_seconds;
   }
 
-  /// Whether a look would end in time that takes as long as the longest so far.
-  [[nodiscard]] bool in_time(double longest) const {
-    return request_.seconds <= 0 || spent() + longest + times_.seconds_left() < request_.seconds;
+  /// Whether a look would end in time that takes as long as is expected.
+  [[nodiscard]] bool in_time(const LookLength& length) const {
+    return request_.seconds <= 0 || spent() + length.expected() + times_.seconds_left() < request_.seconds;
   }
 
   Result<void> between() {
@@ -179,16 +180,16 @@ class Looker {
   // Damage.
 
   Result<void> damages() {
-    if (!in_time(0)) return {};
+    if (!in_time(LookLength())) return {};
     report("look");
     KERF_TRY(between());
     const auto go_on = [this] { return between(); };
     KERF_ASSIGN(BaselinePoints baseline,
                 BaselinePoints::make(model_.graph, samples_, settings_.threads, go_on));
-    double longest = 0;
+    LookLength length;
     for (std::size_t i = 0; i < request_.damage.size(); ++i, ++done_) {
-      if (!in_time(longest)) return {};
-      const Stretch stretch(*this, longest);
+      if (!in_time(length)) return {};
+      const Stretch stretch(*this, length);
       report("look");
       KERF_TRY(between());
       LookResult::One<DamageLook>& one = out_.damage[i];
@@ -238,7 +239,7 @@ class Looker {
   // Labels.
 
   Result<void> labels() {
-    if (!in_time(0)) return {};
+    if (!in_time({})) return {};
     report("look");
     KERF_TRY(between());
     const auto go_on = [this] { return between(); };
@@ -254,10 +255,10 @@ class Looker {
     }
     KERF_ASSIGN(BaselinePoints baseline,
                 BaselinePoints::make(beside->graph, labelled_->inputs, settings_.threads, go_on));
-    double longest = 0;
+    LookLength length;
     for (std::size_t i = 0; i < request_.labels.size(); ++i, ++done_) {
-      if (!in_time(longest)) return {};
-      const Stretch stretch(*this, longest);
+      if (!in_time(length)) return {};
+      const Stretch stretch(*this, length);
       report("look");
       KERF_TRY(between());
       LookResult::One<LabelLook>& one = out_.labels[i];
@@ -304,11 +305,11 @@ class Looker {
       cut = tried.executor().cut();
       cut->teams.clear();  // of other steps
     }
-    double longest = 0;
+    LookLength length;
     std::vector<std::optional<std::size_t>> timed(request_.cost.size());
     for (std::size_t i = 0; i < request_.cost.size(); ++i, ++done_) {
-      if (!in_time(longest)) break;
-      const Stretch stretch(*this, longest);
+      if (!in_time(length)) break;
+      const Stretch stretch(*this, length);
       report("look");
       KERF_TRY(between());
       LookResult::One<CostLook>& one = out_.cost[i];

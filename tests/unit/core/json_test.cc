@@ -13,6 +13,18 @@ TEST(Json, ErrorNamesLineAndColumn) {
   EXPECT_NE(parsed.error().message.find("line 3"), std::string::npos) << parsed.error().message;
 }
 
+TEST(Json, ErrorShowsWhatStoodThere) {
+  const auto nan = parse_json(R"({"loss": NaN})");
+  ASSERT_FALSE(nan.has_value());
+  EXPECT_NE(nan.error().message.find("line 1, column 10: "), std::string::npos) << nan.error().message;
+  EXPECT_NE(nan.error().message.find("invalid literal; last read: '\"loss\": N'"), std::string::npos) << nan.error().message;
+  const auto large = parse_json("[1" + std::string(5000, '0') + "]");
+  ASSERT_FALSE(large.has_value());
+  EXPECT_LT(large.error().message.size(), 200U);
+  EXPECT_NE(large.error().message.find("number overflow"), std::string::npos) << large.error().message;
+  EXPECT_EQ(large.error().message.find("exception"), std::string::npos) << large.error().message;
+}
+
 TEST(Json, DepthSizeAndDuplicateKeysHaveLimits) {
   EXPECT_TRUE(parse_json(std::string(64, '[') + std::string(64, ']')).has_value());
   EXPECT_FALSE(parse_json(std::string(65, '[') + std::string(65, ']')).has_value());

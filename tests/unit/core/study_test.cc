@@ -69,6 +69,22 @@ TEST(Study, UnknownKeysAndBadValuesSayWhereAndWhatWasExpected) {
   EXPECT_NE(refusal(R"({"model": "m", "data": "d", "objectives": [{"metric": "speed"}]})")
                 .find("\"speed\""), std::string::npos);
   EXPECT_NE(refusal(R"({"model": "m", "data": "d", "budget": {"trials": 0}})"), "");
+  EXPECT_EQ(refusal(R"({"model": "m", "data": "d", "constraints": [{"metric": "agreement", "min": 0.9, "max": 0.5}]})"),
+            "study.constraints[0].max: 0.5; expected at least \"min\", 0.9");
+}
+
+TEST(Study, WithoutACalibrationSetTheDefaultSpaceNeedsNone) {
+  const auto space = [](const char* data) {
+    return StudyDefinition::parse({{"model", "m"}, {"data", Json::parse(data)}})->space;
+  };
+  const SpaceDefinition without = space(R"({"evaluation": "e.npz"})");
+  EXPECT_FALSE(without.all_layers.contains("activation_bits"));
+  EXPECT_FALSE(without.global.contains("recovery"));
+  EXPECT_TRUE(without.all_layers.contains("weight_bits"));
+  for (const char* data : {R"("d.npz")", R"({"evaluation": "e.npz", "calibration": "c.npz"})"}) {
+    EXPECT_TRUE(space(data).all_layers.contains("activation_bits"));
+    EXPECT_TRUE(space(data).global.contains("recovery"));
+  }
 }
 
 TEST(Study, PatternsMatchLikeTheShell) {

@@ -10,6 +10,7 @@
 #include "workers/measure/accuracy.h"
 #include "workers/measure/baseline_points.h"
 #include "workers/measure/batch_runner.h"
+#include "workers/measure/look_length.h"
 
 namespace kerf::measure {
 namespace {
@@ -238,6 +239,19 @@ TEST_F(LooksTest, ResultsAreTheSameAfterTheirWayAsJson) {
   EXPECT_EQ(asked->damage, request.damage);
   EXPECT_FALSE(LookResult::parse({{"damage", {{{"kl", "x"}}}}, {"cost", Json::array()}, {"seconds", 1}}).has_value());
   EXPECT_FALSE(LookResult::parse({{"damage", Json::array()}, {"cost", Json::array()}}).has_value());
+}
+
+TEST(LookLength, OneInterruptionIsNotTakenForTheLengthOfALook) {
+  LookLength length;
+  EXPECT_EQ(length.expected(), 0);
+  length.add(0.5);  // an interruption
+  EXPECT_EQ(length.expected(), 0) << "one alone says nothing";
+  length.add(0.01);
+  length.add(0.03);
+  length.add(0.02);
+  EXPECT_EQ(length.expected(), 0.03);
+  length.add(0.25);
+  EXPECT_EQ(length.expected(), 0.25) << "two are a habit";
 }
 
 }  // namespace

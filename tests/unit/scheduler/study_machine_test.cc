@@ -178,6 +178,7 @@ TEST_F(StudyMachineTest, SpentTimeDropsWhatWaitsAndLetsWhatRunsEnd) {
   const Step step = machine.next({1, true});
   EXPECT_EQ(step.kind, Kind::kComplete);
   EXPECT_EQ(step.reason, "budget.seconds");
+  EXPECT_EQ(machine.failed(), 0) << "what wasn't run is no failure of the search";
 }
 
 TEST_F(StudyMachineTest, StagnationCountsTrialsWithoutGain) {

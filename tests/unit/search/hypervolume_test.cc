@@ -164,6 +164,13 @@ TEST(ReferencePoint, OfSharesWithoutABoundIsZero) {
   EXPECT_THAT(*reference, testing::ElementsAre(0, 0, testing::DoubleEq(100), 0.9));
 }
 
+TEST(ReferencePoint, OfErrorsIsTwiceTheBaselines) {
+  const auto study = study_of(R"([{"metric": "mae"}, {"metric": "rmse"}])", R"([{"metric": "rmse", "max": 0.3}])");
+  const auto reference = reference_point(study, {{"mae", 0.125}, {"rmse", 0.25}});
+  ASSERT_TRUE(reference.has_value()) << reference.error().message;
+  EXPECT_THAT(*reference, testing::ElementsAre(0.25, 0.3));
+}
+
 TEST(ReferencePoint, LeavesRoomWhereTheBaselineIsZeroOrTheBound) {
   const auto study = study_of(R"([{"metric": "kl"}, {"metric": "accuracy"}])",
                               R"([{"metric": "accuracy_drop", "max": 0}])");

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <set>
 #include <nlohmann/json.hpp>
 
@@ -212,12 +213,66 @@ TEST_F(OptunaBridge, BruteForceTriesEverythingOnce) {
   }
 }
 
-TEST_F(OptunaBridge, SamplerWhoseModuleIsMissingIsRefusedInOneLine) {
-  auto made = OptunaProposer::create("optuna-gp", problem());
-  if (made.has_value()) GTEST_SKIP() << "this Python has torch and scipy";
-  EXPECT_EQ(made.error().code, ErrorCode::kFailedPrecondition);
-  EXPECT_THAT(made.error().message, testing::ContainsRegex("No module named '(scipy|torch)'; expected (scipy|torch) beside Optuna"));
-  EXPECT_THAT(made.error().message, testing::Not(HasSubstr("\n")));
+/// A Python that runs these lines before the bridge's.
+class PythonWith {
+ public:
+  explicit PythonWith(const std::string& lines) : folder_(testing::TempDir() + "bridgeXXXXXX") {
+    EXPECT_NE(::mkdtemp(folder_.data()), nullptr);
+    options.python = folder_ + "/python";
+    std::ofstream(options.python) << "#!/bin/sh\nexec \"${KERF_PYTHON:-" KERF_SOURCE_DIR "/build/venv/bin/python}\" -u -c \"" << lines
+                                  << "\n$3\"\n";
+    ::chmod(options.python.c_str(), 0700);
+  }
+  ~PythonWith() { std::filesystem::remove_all(folder_); }
+  PythonWith(const PythonWith&) = delete;
+  PythonWith& operator=(const PythonWith&) = delete;
+
+  optuna::BridgeOptions options;
+
+ private:
+  std::string folder_;
+};
+
+TEST_F(OptunaBridge, SamplerWhoseModulesAreMissingIsRefusedInOneLineThatNamesThemAll) {
+  const PythonWith python("import sys\nsys.modules['scipy'] = sys.modules['torch'] = None");
+  for (const auto& [name, modules] : std::map<std::string, std::string>{{"optuna-gp", "scipy torch"}, {"optuna-qmc", "scipy"}}) {
+    const auto made = OptunaProposer::create(name, problem(), python.options);
+    ASSERT_FALSE(made.has_value()) << name;
+    EXPECT_EQ(made.error().code, ErrorCode::kFailedPrecondition);
+    EXPECT_THAT(made.error().message, HasSubstr("sampler " + name + " needs scipy"));
+    EXPECT_THAT(made.error().message, HasSubstr("-m pip install " + modules + "\""));
+    EXPECT_THAT(made.error().message, testing::Not(HasSubstr("\n")));
+  }
+  EXPECT_TRUE(OptunaProposer::create("optuna-tpe", problem(), python.options).has_value());
+}
+
+TEST_F(OptunaBridge, AnotherMajorVersionOfOptunaIsRefusedAtOnce) {
+  for (const std::string version : {"4.9.0", "6.0.0"}) {
+    const PythonWith python("import optuna\noptuna.__version__ = '" + version + "'");
+    const auto made = OptunaProposer::create("optuna-tpe", problem(), python.options);
+    ASSERT_FALSE(made.has_value()) << version;
+    EXPECT_EQ(made.error().code, ErrorCode::kUnavailable);
+    EXPECT_THAT(made.error().message, HasSubstr("optuna " + version + "; expected 5"));
+    EXPECT_THAT(made.error().message, HasSubstr("-m pip install 'optuna>=5,<6'"));
+    EXPECT_THAT(made.error().message, testing::Not(HasSubstr("\n")));
+  }
+}
+
+TEST_F(OptunaBridge, ABatchOfASlowSamplerHasItsTime) {
+  // Half a second a point, as GP takes it with some fifty trials.
+  PythonWith python(
+      "import optuna, time\ndraw = optuna.samplers.RandomSampler.sample_independent\ndef slow(*arguments):\n"
+      "    time.sleep(0.5)\n    return draw(*arguments)\noptuna.samplers.RandomSampler.sample_independent = slow");
+  python.options.call_limit = std::chrono::milliseconds(2'000);
+  optuna::Problem what;
+  what.space = {{"x", optuna::FloatDistribution{0, 1}}};
+  what.directions = {Direction::kMinimize};
+  what.sampler = optuna::RandomSampler{};
+  auto client = optuna::Client::create(what, python.options);
+  ASSERT_TRUE(client.has_value()) << client.error().message;
+  const auto points = client->suggest(6);
+  ASSERT_TRUE(points.has_value()) << points.error().message;
+  EXPECT_EQ(points->size(), 6U);
 }
 
 TEST_F(OptunaBridge, UnitOfABoundDoesntWeighWithWhatIsNearestToFeasible) {

@@ -116,7 +116,7 @@ TEST(Table, ReferenceIsTheWorstAndATenthWhereNoneIsGiven) {
 TEST(Table, SaysWhereItIsWrong) {
   Json bad = document();
   bad["layers"][0]["choices"][1].erase("loss");
-  EXPECT_THAT(error_of(bad), HasSubstr("layer a have \"loss\""));
+  EXPECT_THAT(error_of(bad), HasSubstr("layer a have it"));
   bad = document();
   bad["ties"] = Json::parse(R"([["a", "fixed"]])");
   EXPECT_THAT(error_of(bad), HasSubstr("a and fixed have different numbers of choices"));
@@ -142,6 +142,100 @@ TEST(Table, SaysWhereItIsWrong) {
   bad["layer"] = 1;
   EXPECT_THAT(error_of(bad), HasSubstr("did you mean \"layers\""));
   EXPECT_THAT(error_of(Json::array()), HasSubstr("expected an object"));
+}
+
+TEST(Table, ANumberThatIsTextOrLeftOutIsNamedWithItsChoice) {
+  Json bad = document();
+  bad["layers"][1]["choices"][1]["loss"] = "0.1";
+  EXPECT_EQ(error_of(bad), "table.layers[1].choices[1].loss: \"0.1\"; expected a finite number");
+  for (Json& choice : bad["layers"][1]["choices"]) choice["loss"] = nullptr;  // all alike
+  EXPECT_EQ(error_of(bad), "table.layers[1].choices[0].loss: null; expected a finite number");
+  bad = document();
+  bad["layers"][1]["choices"][1].erase("loss");
+  EXPECT_EQ(error_of(bad), "table.layers[1].choices[1]: no \"loss\"; expected it, as other choices of layer b have it");
+  bad = document();
+  bad["layers"][3]["choices"][0]["energy"] = 2;
+  EXPECT_TRUE(Table::parse(bad).has_value());  // nothing asks for it
+  bad["constraints"] = Json::parse(R"([{"metric": "energy", "max": 3}])");
+  EXPECT_THAT(error_of(bad), HasSubstr("table.layers[3].choices[1]: no \"energy\""));
+  bad = document();
+  bad["layers"][0]["choices"][0]["weight_bits"] = Json::array();
+  EXPECT_THAT(error_of(bad), HasSubstr("table.layers[0].choices[0].weight_bits: []"));
+  bad["layers"][0]["choices"][0]["weight_bits"] = "ternary";
+  EXPECT_TRUE(Table::parse(bad).has_value());
+}
+
+TEST(Table, AMetricThatNothingHasIsRefusedWhereverItStands) {
+  const Json misspelt = {{"los", 0.1}};
+  for (const char* part : {"noise", "reference"}) {
+    Json bad = document();
+    bad[part]["los"] = 0.1;
+    EXPECT_EQ(error_of(bad), std::string("table.") + part + ".los; expected a metric that choices or constants have: latency loss");
+  }
+  Json bad = document();
+  bad["pairs"][0].update(misspelt);
+  EXPECT_THAT(error_of(bad), HasSubstr("table.pairs[0].los; expected a metric"));
+  bad = document();
+  bad["pairs"][0]["profile"] = misspelt;
+  EXPECT_THAT(error_of(bad), HasSubstr("table.pairs[0].profile.los; expected a metric"));
+  bad = document();
+  bad["layers"][0]["choices"][1]["profile"] = misspelt;
+  EXPECT_THAT(error_of(bad), HasSubstr("table.layers[0].choices[1].profile.los; expected a metric"));
+  // What no choice decides is nothing to search for.
+  bad = document();
+  bad["constants"]["cost"] = 1;
+  bad["objectives"][0]["metric"] = "cost";
+  EXPECT_THAT(error_of(bad), HasSubstr("table.objectives[0].metric: \"cost\"; expected a metric that choices or pairs have"));
+}
+
+TEST(Table, AnObjectiveOrALayerThatStandsTwiceAndBoundsThatCrossAreRefused) {
+  Json bad = document();
+  bad["objectives"][1]["metric"] = "loss";
+  EXPECT_THAT(error_of(bad), HasSubstr("table.objectives[1].metric: \"loss\"; expected a metric that is not an objective already"));
+  bad = document();
+  bad["pairs"][0]["layers"] = {"a", "a"};
+  EXPECT_THAT(error_of(bad), HasSubstr("table.pairs[0].layers: \"a\"; expected each layer once"));
+  bad = document();
+  bad["constraints"] = Json::parse(R"([{"metric": "loss", "min": 2, "max": 1}])");
+  EXPECT_THAT(error_of(bad), HasSubstr("table.constraints[0].max: 1; expected at least \"min\", 2"));
+  bad = document();
+  bad["name"] = 3;
+  EXPECT_THAT(error_of(bad), HasSubstr("table.name: 3; expected a text"));
+}
+
+TEST(Table, NumbersThatNoHypervolumeHoldsAreRefused) {
+  const auto refused = [](const Json& bad) {
+    EXPECT_THAT(error_of(bad), HasSubstr("adds up to as much as"));
+  };
+  Json bad = document();
+  bad["layers"][1]["choices"][0]["loss"] = -1e308;
+  refused(bad);
+  bad = document();
+  bad["constants"]["latency"] = 1e200;
+  refused(bad);
+  bad = document();
+  bad["pairs"][0]["loss"] = 1e80;
+  refused(bad);
+  bad = document();
+  bad["noise"] = {{"latency", 1e100}};
+  refused(bad);
+  bad = document();
+  bad["reference"]["loss"] = 1e100;
+  EXPECT_THAT(error_of(bad), HasSubstr("table.reference.loss: 1e+100; expected at most 1e+75"));
+  Json large = document();
+  for (Json& layer : large["layers"]) {
+    for (Json& choice : layer["choices"]) {
+      choice["loss"] = 1e74 * choice["loss"].get<double>();
+      choice["latency"] = 1e73 * choice["latency"].get<double>();
+      choice.erase("profile");
+    }
+  }
+  large["constants"]["latency"] = 0;
+  large["reference"] = {{"loss", 9e74}, {"latency", 9e74}};
+  const auto result = simulate(table(large), {.sampler = "profile", .trials = 4});
+  ASSERT_TRUE(result.has_value());
+  ASSERT_EQ(result->hypervolume.size(), 4U);
+  for (const double value : result->hypervolume) EXPECT_TRUE(std::isfinite(value));
 }
 
 TEST(Simulation, FindsTheWholeFrontOfASmallTable) {
