@@ -36,7 +36,7 @@ struct LabelLook {
   double kl = 0;     ///< Mean KL(beside || plan), nats.
   double lean = 0;   ///< Mean of the above, nats: positive where the plan does more harm than its size says.
   double error = 0;  ///< Standard error of `lean`.
-  std::int64_t samples = 0;
+  std::int64_t samples = 0;  ///< 0: labels have nothing to say of this model, and aren't asked again.
 
   [[nodiscard]] Json to_json() const;
   [[nodiscard]] static Result<LabelLook> parse(const Json& document);

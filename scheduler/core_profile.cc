@@ -260,19 +260,20 @@ Result<void> Core::make_profile(Study& study) {
   match(plan.cost(), taken.cost);
   match(plan.labels(), labelled.labels);
   KERF_TRY(store_.keep_looks(fresh));
-  const std::size_t reused = looks.size();
+  // Labels are counted apart: where there are none, nothing is unknown.
+  const auto left = [&plan, &looks] { return missing(plan.damage(), looks).size() + missing(plan.cost(), looks).size(); };
+  const std::size_t before = left();
   for (auto& [key, look] : fresh) looks[key] = look;
   const search::Profile profile = plan.profile(looks);
   const std::size_t wanted = plan.damage().size() + plan.cost().size();
-  // Labels are a bonus: where there are none, nothing is unknown.
-  const std::size_t unknown = missing(plan.damage(), looks).size() + missing(plan.cost(), looks).size();
   const std::int64_t charged =
       study.trial_seconds > 0 ? static_cast<std::int64_t>(std::ceil(seconds / study.trial_seconds)) : 0;
   Json document = {{"seconds", seconds},
-                   {"probes", fresh.size()},
-                   {"reused", reused},
-                   {"unknown", unknown},
-                   {"labelled", plan.labels().size() - missing(plan.labels(), looks).size()},
+                   {"probes", before - left()},
+                   {"reused", wanted - before},
+                   {"unknown", left()},
+                   {"labelled", plan.labelled(looks)},
+                   {"unasked", missing(plan.labels(), looks).size()},
                    {"statistics_seconds", statistics_seconds},
                    {"trial_seconds", study.trial_seconds},
                    {"charged_trials", charged}};

@@ -124,6 +124,14 @@ std::vector<ProfilePlan::Want> ProfilePlan::labels_by_damage(const std::map<std:
   return out;
 }
 
+std::int64_t ProfilePlan::labelled(const std::map<std::string, Json>& documents) const {
+  const Looks looks(*this, documents);
+  return std::count_if(labels_.begin(), labels_.end(), [&](const Want& want) {
+    const LabelLook* look = looks.labels(want.key);
+    return look != nullptr && look->samples > 0;
+  });
+}
+
 void ProfilePlan::lean(const Looks& looks, search::Profile& profile) const {
   std::vector<search::LeanLook> seen;
   std::map<std::string, std::size_t> places;

@@ -57,6 +57,8 @@ class ProfilePlan {
   [[nodiscard]] const std::vector<Want>& labels() const { return labels_; }
   /// The same, those of the largest damage first, as far as these looks say.
   [[nodiscard]] std::vector<Want> labels_by_damage(const std::map<std::string, Json>& looks) const;
+  /// How many of them labels had something to say of.
+  [[nodiscard]] std::int64_t labelled(const std::map<std::string, Json>& looks) const;
   [[nodiscard]] const Json& beside() const { return beside_; }  ///< What labels() are compared with.
 
   /// Whether costs are to be timed.

@@ -108,7 +108,7 @@ class Serve(unittest.TestCase):
             path = "/v1/studies/" + server.json("POST", "/v1/studies", study)[1]["id"]
             support.wait_until(lambda: server.json("GET", path)[1]["state"] == "complete", 120, "the study's end")
             study = server.json("GET", path)[1]
-            self.assertEqual(set(study["profile"]), {"seconds", "probes", "reused", "unknown", "statistics_seconds",
+            self.assertEqual(set(study["profile"]), {"seconds", "probes", "reused", "unknown", "labelled", "unasked", "statistics_seconds",
                                                      "trial_seconds", "charged_trials"})
             self.assertGreater(study["profile"]["probes"], 0)
             self.assertGreaterEqual(study["profile"]["charged_trials"], 1)

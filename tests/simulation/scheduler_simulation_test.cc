@@ -291,7 +291,9 @@ void check_study(World& world, const std::string& id, std::int64_t trials, bool 
   if (record->definition["search"]["sampler"] == "profile") {
     ASSERT_TRUE(profile->has_value());
     EXPECT_EQ((**profile)["unknown"], 0) << canonical_text(**profile);
-    EXPECT_EQ((**profile)["charged_trials"], std::ceil((**profile)["probes"].get<double>() / 4));
+    const double trials_spent = (**profile)["seconds"].get<double>() / (**profile)["trial_seconds"].get<double>();
+    EXPECT_EQ((**profile)["charged_trials"], std::ceil(trials_spent));
+    EXPECT_GE((**profile)["seconds"], 0.2 * (**profile)["probes"].get<double>());
     EXPECT_EQ((**profile)["terms"]["alone"].size(), 3U);
     charged = (**profile)["charged_trials"];
   } else {

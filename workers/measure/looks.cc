@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <numeric>
 #include <optional>
 #include <set>
 #include <string>
@@ -81,7 +80,7 @@ class Looker {
     // What is timed needs the least of the time and says the most.
     if (!request_.cost.empty()) KERF_TRY(costs());
     if (!request_.damage.empty()) KERF_TRY(damages());
-    if (labelled_) KERF_TRY(labels());
+    if (!request_.labels.empty()) KERF_TRY(labels());
     out_.seconds = spent();
     return std::move(out_);
   }
@@ -239,6 +238,11 @@ class Looker {
   // Labels.
 
   Result<void> labels() {
+    const auto nothing_to_say = [this]() -> Result<void> {
+      for (auto& one : out_.labels) one.look = LabelLook{};
+      return {};
+    };
+    if (!labelled_) return nothing_to_say();
     if (!in_time({})) return {};
     report("look");
     KERF_TRY(between());
@@ -249,12 +253,12 @@ class Looker {
       for (auto& one : out_.labels) one.error = first.error;
       return {};
     }
-    if (request_.if_overconfident) {
-      KERF_ASSIGN(const bool worth_it, overconfident_beside(beside->graph));
-      if (!worth_it) return {};
-    }
     KERF_ASSIGN(BaselinePoints baseline,
                 BaselinePoints::make(beside->graph, labelled_->inputs, settings_.threads, go_on));
+    if (request_.if_overconfident &&
+        !overconfident(baseline.output(), labelled_->classes, output_kind(model_.graph))) {
+      return nothing_to_say();
+    }
     LookLength length;
     for (std::size_t i = 0; i < request_.labels.size(); ++i, ++done_) {
       if (!in_time(length)) return {};
@@ -275,21 +279,6 @@ class Looker {
       }
     }
     return {};
-  }
-
-  /// As a quarter of the samples says.
-  Result<bool> overconfident_beside(const graph::Graph& graph) {
-    const auto few = labelled_samples(model_.graph, *calibration_, request_.label_samples / 4);
-    if (!few) return true;
-    const auto count = static_cast<std::int64_t>(few->classes.size());
-    std::vector<std::int64_t> all(few->classes.size());
-    std::iota(all.begin(), all.end(), 0);
-    KERF_ASSIGN(Compiled one, Compiled::make(graph, few->inputs, {.batch = 1, .threads = settings_.threads}));
-    if (!one.fits_batch()) return true;
-    const std::int64_t batch = evaluation_batch(one.executor().activation_peak_bytes(), count);
-    KERF_ASSIGN(Compiled made, Compiled::make(graph, few->inputs, {.batch = batch, .threads = settings_.threads}));
-    KERF_ASSIGN(const Tensor rows, run_samples(made, few->inputs, all, [this] { return between(); }));
-    return overconfident(rows, few->classes, output_kind(model_.graph));
   }
 
   // Cost.

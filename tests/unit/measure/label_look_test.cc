@@ -252,8 +252,8 @@ TEST_F(LabelLooksTest, WhereLabelsSayNothingThereIsNeitherLookNorError) {
     ASSERT_TRUE(seen.has_value()) << seen.error().message;
     ASSERT_EQ(seen->labels.size(), request_.labels.size());
     for (const auto& one : seen->labels) {
-      EXPECT_FALSE(one.look.has_value());
-      EXPECT_TRUE(one.error.empty()) << one.error;
+      ASSERT_TRUE(one.look.has_value()) << one.error;
+      EXPECT_EQ(one.look->samples, 0) << "nothing to say, and nobody asks again";
     }
     EXPECT_EQ(seen->statistics_seconds, 0) << "what no look needs isn't seen";
   };
@@ -274,8 +274,8 @@ TEST_F(LabelLooksTest, WhereLabelsSayNothingThereIsNeitherLookNorError) {
 
   const auto without = take_looks(*model_, nullptr, inputs_, request_, {}, nullptr, {});
   ASSERT_TRUE(without.has_value());
-  EXPECT_FALSE(without->labels[0].look.has_value());
-  EXPECT_TRUE(without->labels[0].error.empty());
+  ASSERT_TRUE(without->labels[0].look.has_value());
+  EXPECT_EQ(without->labels[0].look->samples, 0);
 }
 
 TEST_F(LabelLooksTest, OutputsThatArentScoresOfAPlaceHaveNoLooks) {
@@ -330,6 +330,28 @@ TEST_F(LabelLooksTest, NoMoreSamplesThanAsked) {
   EXPECT_EQ(seen->labels[0].look->samples, 80);
   const auto chosen = labelled_samples(model_->graph, *calibration_, 80);
   EXPECT_EQ(chosen->classes[79], some_labels()[98]) << "evenly spaced, not the first";
+}
+
+TEST_F(LabelLooksTest, AModelThatIsAsSureAsItIsRightIsAskedNothing) {
+  request_.if_overconfident = true;
+  const auto f32 = BaselinePoints::make(model_->graph, inputs_, 1, [] { return Result<void>(); });
+  ASSERT_TRUE(f32.has_value());
+  const auto outputs = f32->output().as<float>();
+  // Labels that are never what the model says, and always.
+  Labels wrong, right;
+  for (std::size_t n = 0; n < static_cast<std::size_t>(kSamples); ++n) {
+    const auto row = outputs.subspan(n * kClasses, kClasses);
+    right.push_back(std::max_element(row.begin(), row.end()) - row.begin());
+    wrong.push_back(std::min_element(row.begin(), row.end()) - row.begin());
+  }
+  label(wrong);
+  auto seen = looks();
+  ASSERT_TRUE(seen.has_value());
+  EXPECT_EQ(seen->labels[0].look->samples, kSamples);
+  label(right);
+  seen = looks();
+  ASSERT_TRUE(seen.has_value());
+  for (const auto& one : seen->labels) EXPECT_EQ(one.look->samples, 0);
 }
 
 TEST_F(LabelLooksTest, AnImpossiblePlanIsItsLooksErrorAndOneBesideIsAll) {

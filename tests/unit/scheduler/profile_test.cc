@@ -123,8 +123,9 @@ TEST_F(ProfileTest, TheSamplerStartsFromWhatWorkersSaw) {
   EXPECT_EQ(done.at(WorkKind::kProfile), 3) << "costs by one, damage by one, labels by one";
   const Json document = profile_of(id);
   // Damage: 5 values of 3 layers. Cost: f32, 5 rounds, 3 kinds of activations in each order. Labels: 4 bits.
-  EXPECT_EQ(document["probes"], 15 + 1 + 5 + 6 + 3);
+  EXPECT_EQ(document["probes"], 15 + 1 + 5 + 6);
   EXPECT_EQ(document["labelled"], 3);
+  EXPECT_EQ(document["unasked"], 0);
   EXPECT_EQ(document["unknown"], 0);
   EXPECT_EQ(document["reused"], 0);
   EXPECT_EQ(document["trial_seconds"], 1.01) << "without loading, and 10 ms to be proposed and sent";
@@ -164,7 +165,8 @@ TEST_F(ProfileTest, ASecondStudyStartsWithItForFree) {
   const auto done = work_until_done();
   EXPECT_FALSE(done.contains(WorkKind::kProfile));
   EXPECT_EQ(profile_of(second)["probes"], 0);
-  EXPECT_EQ(profile_of(second)["reused"], 30);
+  EXPECT_EQ(profile_of(second)["reused"], 27);
+  EXPECT_EQ(profile_of(second)["labelled"], 3);
   EXPECT_EQ(profile_of(second)["charged_trials"], 0);
   EXPECT_EQ(profile_of(second)["terms"], profile_of(first)["terms"]);
   EXPECT_EQ(store_->trials(second, 0, 100)->size(), 40U);
@@ -180,7 +182,8 @@ TEST_F(ProfileTest, OtherHardwareWithTheSameArithmeticTakesCostsOnly) {
   (void)work_until_done();
   EXPECT_EQ(store_->study(second)->state, StudyState::kComplete);
   EXPECT_EQ(profile_of(second)["probes"], 12);
-  EXPECT_EQ(profile_of(second)["reused"], 18);
+  EXPECT_EQ(profile_of(second)["reused"], 15);
+  EXPECT_EQ(profile_of(second)["labelled"], 3);
 }
 
 TEST_F(ProfileTest, AKilledServerGoesOnWithTheLooksThatWereAcknowledged) {
@@ -197,7 +200,8 @@ TEST_F(ProfileTest, AKilledServerGoesOnWithTheLooksThatWereAcknowledged) {
   (void)work();
   (void)work();  // labels
   const Json document = profile_of(id);
-  EXPECT_EQ(document["probes"], 30);
+  EXPECT_EQ(document["probes"], 27);
+  EXPECT_EQ(document["labelled"], 3);
   restart();
   join();
   const auto done = work_until_done();
@@ -282,6 +286,7 @@ TEST_F(ProfileTest, WhereOtherLooksTookAllTimeLabelsAreNotAsked) {
   join();
   EXPECT_EQ(work_until_done().at(WorkKind::kProfile), 2);
   EXPECT_EQ(profile_of(id)["labelled"], 0);
+  EXPECT_EQ(profile_of(id)["unasked"], 3);
   EXPECT_EQ(profile_of(id)["unknown"], 0);
 }
 
@@ -290,7 +295,7 @@ TEST_F(ProfileTest, WhatThereWasNoTimeForIsSaid) {
   join();
   leave_out_ = 4;
   (void)work_until_done();
-  EXPECT_EQ(profile_of(id)["probes"], 30 - 4);
+  EXPECT_EQ(profile_of(id)["probes"], 27 - 4);
   EXPECT_EQ(profile_of(id)["unknown"], 4);
   bool said = false;
   const auto events = store_->events(id, 0, 1000);
