@@ -66,6 +66,7 @@ export function profileNumbers(study) {
   const charged = profile.charged_trials ?? study.progress?.charged_trials ?? 0;
   const budget = study.definition.budget?.trials;
   return [["looks taken", profile.probes], ["reused from earlier studies", profile.reused], ["unknown", profile.unknown],
+    ...(profile.labelled > 0 ? [["compared by labels", profile.labelled]] : []),
     ["worker time", duration(profile.seconds)], ["charged", budget ? `${charged} of ${counted(budget, "trial")}` : counted(charged, "trial")]];
 }
 

@@ -116,7 +116,7 @@ class ProfileTest : public testing::Test {
 };
 
 TEST_F(ProfileTest, TheSamplerStartsFromWhatWorkersSaw) {
-  const std::string id = submit(30);
+  const std::string id = submit(40);
   join();
   const auto done = work_until_done();
   EXPECT_EQ(store_->study(id)->state, StudyState::kComplete);
@@ -131,7 +131,7 @@ TEST_F(ProfileTest, TheSamplerStartsFromWhatWorkersSaw) {
   EXPECT_EQ(document["trial_seconds"], 1.01) << "without loading, and 10 ms to be proposed and sent";
   EXPECT_NEAR(document["seconds"].get<double>(), 30 * 0.2 + 3 * 0.005, 1e-9) << "three parts, sent as well";
   EXPECT_EQ(document["charged_trials"], 6) << "30 looks of a fifth of a trial";
-  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 24U);
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 34U);
   ASSERT_EQ(seen_.size(), 1U);
   const search::Profile& profile = seen_[0];
   ASSERT_EQ(profile.alone.size(), 3U);
@@ -158,7 +158,7 @@ TEST_F(ProfileTest, TheSamplerStartsFromWhatWorkersSaw) {
 }
 
 TEST_F(ProfileTest, ASecondStudyStartsWithItForFree) {
-  const std::string first = submit(30);
+  const std::string first = submit(40);
   join();
   (void)work_until_done();
   const std::string second = submit(40, "b");
@@ -173,7 +173,7 @@ TEST_F(ProfileTest, ASecondStudyStartsWithItForFree) {
 }
 
 TEST_F(ProfileTest, OtherHardwareWithTheSameArithmeticTakesCostsOnly) {
-  (void)submit(30);
+  (void)submit(40);
   join();
   (void)work_until_done();
   core_->worker_left("w0", Clock::Duration(0));
@@ -187,7 +187,7 @@ TEST_F(ProfileTest, OtherHardwareWithTheSameArithmeticTakesCostsOnly) {
 }
 
 TEST_F(ProfileTest, AKilledServerGoesOnWithTheLooksThatWereAcknowledged) {
-  const std::string id = submit(30);
+  const std::string id = submit(40);
   join();
   (void)work();  // inspect
   (void)work();  // baseline
@@ -207,7 +207,7 @@ TEST_F(ProfileTest, AKilledServerGoesOnWithTheLooksThatWereAcknowledged) {
   const auto done = work_until_done();
   EXPECT_FALSE(done.contains(WorkKind::kProfile));
   EXPECT_EQ(profile_of(id), document);
-  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 24U) << "charged once";
+  EXPECT_EQ(store_->trials(id, 0, 100)->size(), 34U) << "charged once";
   ASSERT_FALSE(seen_.empty());
   EXPECT_EQ(profile_json(seen_.back()), document["terms"]) << "the sampler gets what it had";
 }
@@ -269,7 +269,7 @@ TEST_F(ProfileTest, LooksHaveALimitOfTime) {
 }
 
 TEST_F(ProfileTest, LabelsGetTheTimeThatOtherLooksLeave) {
-  (void)submit(30);
+  (void)submit(40);
   join();
   for (int before = 0; before < 4; ++before) (void)work();  // inspection, baseline, costs, damage
   ASSERT_EQ(held_.begin()->second.key.kind, WorkKind::kProfile);
@@ -278,11 +278,12 @@ TEST_F(ProfileTest, LabelsGetTheTimeThatOtherLooksLeave) {
   EXPECT_EQ(request->labels.size(), 3U);
   EXPECT_TRUE(request->damage.empty());
   EXPECT_EQ(request->label_samples, ProfilePlan::kLabelSamples);
-  EXPECT_NEAR(request->seconds, 0.95 * 7 * 1.01 - 27 * 0.2 - 3 * 0.005, 1e-9) << "of trials of 1.01 s; parts are sent, too";
+  EXPECT_NEAR(request->seconds, 0.95 * 8 * 1.01 - 27 * 0.2 - 3 * 0.005, 1e-9)
+      << "a fifth of the trials of 1.01 s; parts are sent, too";
 }
 
 TEST_F(ProfileTest, WhereOtherLooksTookAllTimeLabelsAreNotAsked) {
-  const std::string id = submit(23);  // five trials for looks, less than 27 looks take
+  const std::string id = submit(29);  // a fifth of them, in whole trials, is less than 27 looks take
   join();
   EXPECT_EQ(work_until_done().at(WorkKind::kProfile), 2);
   EXPECT_EQ(profile_of(id)["labelled"], 0);
