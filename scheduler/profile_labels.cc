@@ -47,6 +47,7 @@ Json ProfilePlan::fast_and_harmless(const search::SearchSpace& space, bool bf16)
     if (!plan.has_value()) continue;
     int sum = 0;
     bool harm = false;
+    const Json all = plan->to_json().value("layers", Json::object());
     Json layers = Json::object();
     for (const Dimension& dimension : dimensions_) {
       if (dimension.kind == DimensionKind::kGlobal) continue;
@@ -54,8 +55,7 @@ Json ProfilePlan::fast_and_harmless(const search::SearchSpace& space, bool bf16)
         const int speed = harmless(plan->layer(name), bf16);
         harm = harm || speed == 0;
         sum += speed;
-        const Json document = plan->to_json();
-        if (document.contains("layers") && document["layers"].contains(name)) layers[name] = document["layers"][name];
+        if (all.contains(name)) layers[name] = all[name];
       }
     }
     if (harm || sum <= most) continue;
