@@ -13,7 +13,6 @@ namespace kerf::scheduler {
 namespace {
 
 constexpr double kMostOfBudget = 0.25;            // share of trials and seconds that looks may take
-constexpr double kMostWithLabels = 0.2;           // the same once labels are asked: what they add least is cut
 constexpr double kMargin = 0.95;                  // of that share: a look may take longer than those before
 // In looks at damage: what one at costs takes, timed or not (the whole model is compiled), and what each part
 // takes before its first.
@@ -68,11 +67,11 @@ struct Taken {
 
 /// Worker time that looks may take: a share of the budget, in whole trials, as what is charged is rounded up
 /// to them. 0: no limit.
-double seconds_for_looks(const Budget& budget, double trial_seconds, double most) {
+double seconds_for_looks(const Budget& budget, double trial_seconds) {
   double limit = 0;
-  if (budget.trials > 0) limit = std::floor(most * static_cast<double>(budget.trials)) * trial_seconds;
+  if (budget.trials > 0) limit = std::floor(kMostOfBudget * static_cast<double>(budget.trials)) * trial_seconds;
   if (budget.seconds > 0) {
-    const double share = most * budget.seconds;
+    const double share = kMostOfBudget * budget.seconds;
     limit = limit > 0 ? std::min(limit, share) : share;
   }
   return kMargin * limit;
@@ -186,7 +185,7 @@ Result<void> Core::queue_profile(Study& study) {
   };
   double weights = 0;
   for (const LookRequest& part : made.parts) weights += weight(part);
-  const double limit = seconds_for_looks(study.machine.budget(), study.trial_seconds, kMostOfBudget);
+  const double limit = seconds_for_looks(study.machine.budget(), study.trial_seconds);
   const double beside = kSecondsBesideLooks * static_cast<double>(made.parts.size());
   for (LookRequest& part : made.parts) {
     part.samples = ProfilePlan::kSamples;
@@ -205,7 +204,7 @@ Result<void> Core::queue_labels(Study& study, const ProfileParts& parts) {
   KERF_ASSIGN(const auto known, store_.looks(keys_of(*plan)));
   const auto ordered = plan->labels_by_damage(known);
   const auto labels = missing(ordered, known);
-  const double limit = seconds_for_looks(study.machine.budget(), study.trial_seconds, kMostWithLabels);
+  const double limit = seconds_for_looks(study.machine.budget(), study.trial_seconds);
   const double left = limit - parts.seconds;
   if (labels.empty() || (limit > 0 && left < kLeastLeft * limit)) return {};
   const std::size_t count = std::clamp<std::size_t>(labels.size() / kFewestLabelsOfPart, 1, lookers(study));

@@ -278,12 +278,12 @@ TEST_F(ProfileTest, LabelsGetTheTimeThatOtherLooksLeave) {
   EXPECT_EQ(request->labels.size(), 3U);
   EXPECT_TRUE(request->damage.empty());
   EXPECT_EQ(request->label_samples, ProfilePlan::kLabelSamples);
-  EXPECT_NEAR(request->seconds, 0.95 * 8 * 1.01 - 27 * 0.2 - 3 * 0.005, 1e-9)
-      << "a fifth of the trials of 1.01 s; parts are sent, too";
+  EXPECT_NEAR(request->seconds, 0.95 * 10 * 1.01 - 27 * 0.2 - 3 * 0.005, 1e-9)
+      << "a quarter of the trials of 1.01 s; parts are sent, too";
 }
 
 TEST_F(ProfileTest, WhereOtherLooksTookAllTimeLabelsAreNotAsked) {
-  const std::string id = submit(29);  // a fifth of them, in whole trials, is less than 27 looks take
+  const std::string id = submit(23);  // a quarter of them, in whole trials, is less than 27 looks take
   join();
   EXPECT_EQ(work_until_done().at(WorkKind::kProfile), 2);
   EXPECT_EQ(profile_of(id)["labelled"], 0);
