@@ -25,7 +25,7 @@ namespace kerf::cli {
 /// The front alone: {study, front, tied, hypervolume, reference, objectives, nearest_miss}.
 [[nodiscard]] Result<Json> front_report(storage::StudyStore& store, const std::string& id);
 
-/// What the sampler's looks cost: {seconds, probes, reused, unknown, statistics_seconds, trial_seconds,
+/// What the sampler's looks cost: {seconds, probes, reused, unknown, labelled, unasked, statistics_seconds, trial_seconds,
 /// charged_trials}; null where none are taken, or not all yet.
 [[nodiscard]] Result<Json> profile_report(storage::StudyStore& store, const std::string& id);
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/look.h"
 #include "core/result.h"
 #include "core/study.h"
 #include "core/work.h"
@@ -171,14 +172,19 @@ class Core {
     std::int64_t count = 0;
     std::set<std::int64_t> open;
     bool labels_asked = false;
-    double seconds = 0;  ///< Worker time of those that ended.
+    struct Seen {
+      LookRequest request;
+      LookResult result;
+    };
+    std::vector<Seen> seen;  ///< Of those that ended well,
+    double seconds = 0;      ///< and their worker time.
   };
   [[nodiscard]] Result<void> profile_step(Study& study);
   [[nodiscard]] Result<ProfileParts> profile_parts(const Study& study) const;
   [[nodiscard]] std::size_t lookers(const Study& study) const;
   [[nodiscard]] Result<void> queue_profile(Study& study);
   [[nodiscard]] Result<void> queue_labels(Study& study, const ProfileParts& parts);
-  [[nodiscard]] Result<void> make_profile(Study& study);
+  [[nodiscard]] Result<void> make_profile(Study& study, const ProfileParts& parts);
   void profile_part_ended(Study& study, const WorkKey& key);
 
   // core_search.cc: proposals

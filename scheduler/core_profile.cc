@@ -137,7 +137,7 @@ Result<void> Core::profile_step(Study& study) {
     KERF_ASSIGN(parts, profile_parts(study));
   }
   study.open_profile = parts.open;
-  if (parts.open.empty()) return make_profile(study);
+  if (parts.open.empty()) return make_profile(study, parts);
   study.machine.profile_waits(true);
   study.line_stale = true;
   return {};
@@ -152,11 +152,13 @@ Result<Core::ProfileParts> Core::profile_parts(const Study& study) const {
       return out;
     }
     out.labels_asked = out.labels_asked || part->candidate.contains("labels");
-    if (!is_terminal(part->state)) {
-      out.open.insert(out.count);
-    } else if (const auto result = LookResult::parse(part->result); result.has_value()) {
-      out.seconds += result->seconds + kSecondsBesideLooks;
-    }
+    if (!is_terminal(part->state)) out.open.insert(out.count);
+    if (part->state != TrialState::kComplete) continue;
+    auto request = LookRequest::parse(part->candidate);
+    auto result = LookResult::parse(part->result);
+    if (!request.has_value() || !result.has_value()) continue;
+    out.seconds += result->seconds + kSecondsBesideLooks;
+    out.seen.push_back({std::move(*request), std::move(*result)});
   }
 }
 
@@ -222,7 +224,7 @@ Result<void> Core::queue_labels(Study& study, const ProfileParts& parts) {
 
 // The same whenever it is made: of looks that other studies took, and of what this one's parts
 // brought. Kept as a document, so that a study that goes on does so with the profile it had.
-Result<void> Core::make_profile(Study& study) {
+Result<void> Core::make_profile(Study& study, const ProfileParts& parts) {
   const std::string& id = study.record.id;
   const auto made = profile_plan(study);
   if (!made) {
@@ -231,22 +233,12 @@ Result<void> Core::make_profile(Study& study) {
   }
   const ProfilePlan& plan = *made;
   Taken taken, labelled;
-  double seconds = 0;
   double statistics_seconds = 0;
-  for (std::int64_t number = 0;; ++number) {
-    const auto part = store_.work({id, WorkKind::kProfile, number});
-    if (!part.has_value()) {
-      if (part.error().code != ErrorCode::kNotFound) return part.error();
-      break;
-    }
-    const auto request = LookRequest::parse(part->candidate);
-    const auto result = LookResult::parse(part->result);
-    if (part->state != TrialState::kComplete || !request.has_value() || !result.has_value()) continue;
-    seconds += result->seconds + kSecondsBesideLooks;
-    statistics_seconds += result->statistics_seconds;
-    taken.add(request->damage, result->damage, taken.damage);
-    taken.add(request->cost, result->cost, taken.cost);
-    labelled.add(request->labels, result->labels, labelled.labels);
+  for (const auto& [request, result] : parts.seen) {
+    statistics_seconds += result.statistics_seconds;
+    taken.add(request.damage, result.damage, taken.damage);
+    taken.add(request.cost, result.cost, taken.cost);
+    labelled.add(request.labels, result.labels, labelled.labels);
   }
   KERF_ASSIGN(auto looks, store_.looks(keys_of(plan)));
   std::map<std::string, Json> fresh;
@@ -264,14 +256,15 @@ Result<void> Core::make_profile(Study& study) {
   const auto left = [&plan, &looks] { return missing(plan.damage(), looks).size() + missing(plan.cost(), looks).size(); };
   const std::size_t before = left();
   for (auto& [key, look] : fresh) looks[key] = look;
+  const std::size_t unknown = left();
   const search::Profile profile = plan.profile(looks);
   const std::size_t wanted = plan.damage().size() + plan.cost().size();
   const std::int64_t charged =
-      study.trial_seconds > 0 ? static_cast<std::int64_t>(std::ceil(seconds / study.trial_seconds)) : 0;
-  Json document = {{"seconds", seconds},
-                   {"probes", before - left()},
+      study.trial_seconds > 0 ? static_cast<std::int64_t>(std::ceil(parts.seconds / study.trial_seconds)) : 0;
+  Json document = {{"seconds", parts.seconds},
+                   {"probes", before - unknown},
                    {"reused", wanted - before},
-                   {"unknown", left()},
+                   {"unknown", unknown},
                    {"labelled", plan.labelled(looks)},
                    {"unasked", missing(plan.labels(), looks).size()},
                    {"statistics_seconds", statistics_seconds},
@@ -285,7 +278,7 @@ Result<void> Core::make_profile(Study& study) {
     log(id, "log", {{"message", "profile: " + std::to_string(some->failed) + what +
                                     " failed; the first: " + some->first_error}});
   }
-  const std::int64_t untaken = document["unknown"].get<std::int64_t>() - taken.failed;
+  const std::int64_t untaken = static_cast<std::int64_t>(unknown) - taken.failed;
   if (untaken > 0) {
     log(id, "log", {{"message", "profile: partial; " + std::to_string(untaken) + " of " + std::to_string(wanted) +
                                     " looks weren't taken, as the share of the budget that looks may have was spent"}});

@@ -2,12 +2,10 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "core/metric.h"
 #include "core/plan.h"
 #include "scheduler/profile_looks.h"
 #include "scheduler/profile_plan.h"

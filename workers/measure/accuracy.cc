@@ -165,17 +165,6 @@ double score_noise(const Tensor& baseline, const Tensor& candidate, OutputKind k
   return signal > 0 && std::isfinite(noise) ? std::max(noise, 0.0) / signal : kUnknown;
 }
 
-void QualityMeter::Moments::add(double value) {
-  ++count;
-  const double before = value - mean;
-  mean += before / static_cast<double>(count);
-  squares += before * (value - mean);
-}
-
-double QualityMeter::Moments::variance() const {
-  return count < 2 ? 0 : squares / static_cast<double>(count - 1);
-}
-
 QualityMeter::QualityMeter(OutputKind kind) : kind_(kind) {}
 
 Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,

@@ -11,6 +11,7 @@
 #include "workers/data/bind.h"
 #include "workers/graph/graph.h"
 #include "workers/measure/intervals.h"
+#include "workers/measure/moments.h"
 #include "workers/measure/race.h"
 
 namespace kerf::measure {
@@ -67,14 +68,6 @@ class QualityMeter {
   void report(Measurement& measurement) const;
 
  private:
-  struct Moments {  // Welford's running mean and variance.
-    std::int64_t count = 0;
-    double mean = 0;
-    double squares = 0;
-    void add(double value);
-    [[nodiscard]] double variance() const;
-  };
-
   OutputKind kind_;
   std::int64_t samples_ = 0;
   std::int64_t not_finite_ = 0;

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "workers/data/bind.h"
+#include "workers/measure/moments.h"
 
 namespace kerf::measure {
 
@@ -66,8 +67,7 @@ bool overconfident(const Tensor& outputs, std::span<const std::int64_t> labels, 
   const Tensor values = outputs.to_f32();
   const std::size_t classes = values.as<float>().size() / labels.size();
   double entropies = 0;
-  double mean = 0;
-  double squares = 0;
+  Moments excess;
   std::vector<double> p;
   for (std::size_t n = 0; n < labels.size(); ++n) {
     if (labels[n] < 0 || static_cast<std::size_t>(labels[n]) >= classes) return false;
@@ -75,13 +75,10 @@ bool overconfident(const Tensor& outputs, std::span<const std::int64_t> labels, 
     double entropy = 0;
     for (const double log : p) entropy -= std::exp(log) * log;
     entropies += entropy / samples;
-    const double excess = -p[static_cast<std::size_t>(labels[n])] - entropy;
-    const double before = excess - mean;
-    mean += before / static_cast<double>(n + 1);
-    squares += before * (excess - mean);
+    excess.add(-p[static_cast<std::size_t>(labels[n])] - entropy);
   }
-  const double error = std::sqrt(squares / (samples - 1) / samples);
-  return mean > kBeyond * entropies && mean > kErrors * error;  // false where something isn't finite
+  const double error = std::sqrt(excess.variance() / samples);
+  return excess.mean > kBeyond * entropies && excess.mean > kErrors * error;  // false where something isn't finite
 }
 
 Result<LabelLook> label_look(const Tensor& beside, const Tensor& plan, std::span<const std::int64_t> labels,
@@ -105,7 +102,7 @@ Result<LabelLook> label_look(const Tensor& beside, const Tensor& plan, std::span
   std::vector<double> p, q;
   LabelLook look;
   look.samples = samples;
-  double squares = 0;
+  Moments lean;
   for (std::size_t n = 0; n < labels.size(); ++n) {
     const auto theirs = one.as<float>().subspan(n * classes, classes);
     log_probabilities(theirs, kind, p);
@@ -120,14 +117,12 @@ Result<LabelLook> label_look(const Tensor& beside, const Tensor& plan, std::span
       return invalid_argument("looks: label " + std::to_string(labels[n]) + "; expected a class from 0 to " +
                               std::to_string(classes - 1));
     }
-    const double lean = p[label] - q[label] - kl;
     look.kl += kl / static_cast<double>(samples);
-    const double before = lean - look.lean;
-    look.lean += before / static_cast<double>(n + 1);
-    squares += before * (lean - look.lean);
+    lean.add(p[label] - q[label] - kl);
   }
   look.kl = std::max(look.kl, 0.0);  // but for rounding it can't be less
-  look.error = std::sqrt(squares / static_cast<double>(samples - 1) / static_cast<double>(samples));
+  look.lean = lean.mean;
+  look.error = std::sqrt(lean.variance() / static_cast<double>(samples));
   return look;
 }
 
