@@ -3,7 +3,7 @@
 usage: search_real.py BUILD_DIR [--models a,b] [--seeds N] [--trials 20] [--optuna-trials 200]
                       [--samplers optuna-tpe,optuna-nsga2] [--objectives accuracy,latency_p50_us,storage_bytes]
                       [--samples 1000] [--judge unseen|evaluation] [--unseen 20000] [--workers 2] [--drop 0.05]
-                      [--space precision|channels] [--json OUT]
+                      [--space precision|channels|default] [--json OUT]
                       [--keep DIR] [--stages search,quality,timing] [--seconds N]
 
 Every run is a `kerf run` of its own in an empty directory: same model, data, space, constraint, seed;
@@ -16,7 +16,8 @@ those over that of the baseline and the uniform candidates alone. The reference 
 the baseline's accuracy less the constraint, 1.1 × the baseline's value of what is minimised.
 
 `--space precision` is six values a layer (f32, bf16, 8 and 4 bits with f32 or 8-bit activations),
-`channels` also a quarter or half of the channels.
+`channels` also a quarter or half of the channels, `default` what a study has that names no space: f32, 8 and
+4 bits, channels, and for the whole model how ranges are chosen and whether biases are corrected.
 
 With `--keep` what was run and measured stays in DIR, and a later call goes on from it. `--stages` takes
 only some parts of the work (what needs the machine alone, and what doesn't: quality); after `--seconds`
@@ -157,6 +158,7 @@ class Bench:
         layer = {"weight_bits": [4, 8, 16, 32], "activation_bits": [8, 32]}
         if self.arguments.space == "channels":
             layer["prune"] = {"structure": "channel", "ratios": [0, 0.25, 0.5]}
+        space = {} if self.arguments.space == "default" else {"space": {"default": layer}}
         self.preprocess = self.folder / "preprocess.json"
         self.preprocess.write_text(json.dumps(preprocess))
         return {"model": str(path),
@@ -166,7 +168,7 @@ class Bench:
                 "objectives": [{"metric": m, "direction": "maximize" if m in MAXIMISED else "minimize"}
                                for m in self.objectives],
                 "constraints": [{"metric": "accuracy_drop", "max": self.arguments.drop}],
-                "space": {"default": layer}}
+                **space}
 
     def search(self, study, sampler, trials, seed):
         name = f"{sampler}-{seed}"
@@ -294,7 +296,7 @@ def main():
     parser.add_argument("--unseen", type=int, default=20000, help="samples of the judge, at most")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--drop", type=float, default=0.05)
-    parser.add_argument("--space", choices=["precision", "channels"], default="precision")
+    parser.add_argument("--space", choices=["precision", "channels", "default"], default="precision")
     parser.add_argument("--json", help="all rows are written there")
     parser.add_argument("--keep", help="what was run and measured is kept there, and found there")
     parser.add_argument("--stages", default="search,quality,timing")

@@ -14,6 +14,8 @@ constexpr std::array kMetrics = {
     MetricInfo{"mae", kMin, true, false, "mean absolute error of a regression"},
     MetricInfo{"rmse", kMin, true, false, "root of the mean squared error of a regression"},
     MetricInfo{"accuracy_drop", kMin, true, false, "baseline's accuracy minus the candidate's"},
+    MetricInfo{"cross_entropy", kMin, true, false, "mean −log p(label), nats"},
+    MetricInfo{"cross_entropy_rise", kMin, true, false, "candidate's cross entropy minus the baseline's, nats"},
     MetricInfo{"agreement", kMax, false, false, "share of equal top-1 with the f32 baseline"},
     MetricInfo{"kl", kMin, false, false, "KL(baseline || candidate) of the softmax outputs, nats"},
     MetricInfo{"sqnr_db", kMax, false, false, "signal to quantization noise of the outputs, dB"},

@@ -59,7 +59,12 @@ Json profile_json(const search::Profile& profile) {
   Json exact = Json::array();
   for (const bool one : profile.exact) exact.push_back(one);
   Json out = {{"alone", table_json(profile.alone)}, {"neighbours", std::move(neighbours)}, {"exact", std::move(exact)}};
-  if (!profile.lean.empty()) out["lean"] = table_json(profile.lean);
+  if (!profile.leans.empty()) {
+    Json& leans = out["leans"] = Json::array();
+    for (const auto& one : profile.leans) leans.push_back({number(one.kl), number(one.lean), number(one.error)});
+    out["lean_of"] = profile.lean_of;
+    out["about_labels"] = profile.about_labels;
+  }
   return out;
 }
 
@@ -67,7 +72,13 @@ search::Profile profile_of(const Json& document) {
   try {
     search::Profile out;
     out.alone = table_of(document.at("alone"));
-    if (document.contains("lean")) out.lean = table_of(document["lean"]);
+    if (document.contains("leans")) {
+      for (const Json& one : document["leans"]) {
+        out.leans.push_back({number_of(one.at(0)), number_of(one.at(1)), number_of(one.at(2))});
+      }
+      document.at("lean_of").get_to(out.lean_of);
+      document.at("about_labels").get_to(out.about_labels);
+    }
     for (const Json& pair : document.at("neighbours")) {
       search::Profile::Neighbours one{pair.at("first").get<std::int64_t>(),
                                       pair.at("metric").get<std::int64_t>(), {}, pair.value("second", std::int64_t{-1})};

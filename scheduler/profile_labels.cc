@@ -19,7 +19,8 @@ using search::DimensionKind;
 namespace {
 
 bool is_of_labels(const std::string& metric) {
-  return metric == "accuracy" || metric == "accuracy_drop" || metric == "top5";
+  return metric == "accuracy" || metric == "accuracy_drop" || metric == "top5" || metric == "cross_entropy" ||
+         metric == "cross_entropy_rise";
 }
 
 bool prunes(const LayerPlan& layer) {
@@ -64,9 +65,7 @@ Json ProfilePlan::fast_and_harmless(const search::SearchSpace& space, bool bf16)
 }
 
 void ProfilePlan::add_labels(const StudyDefinition& study, const search::SearchSpace& space, bool bf16) {
-  const bool wanted = std::any_of(metrics_.begin(), metrics_.end(), is_of_labels);
-  // The labels that judge a candidate don't choose it too.
-  if (!wanted || (study.data.single.empty() && study.data.calibration.empty())) return;
+  if (std::none_of(metrics_.begin(), metrics_.end(), is_of_labels)) return;
   const Json quiet = fast_and_harmless(space, bf16);
   const auto with = [&](Json layers) {
     Json plan = {{"layers", std::move(layers)}};
@@ -102,6 +101,8 @@ void ProfilePlan::add_labels(const StudyDefinition& study, const search::SearchS
       if (matters) dimensions_[d].values[v].label_key = want(labels_, "labels", with(std::move(layers)));
     }
   }
+  // Looks don't see the labels that judge candidates; trials say what they did to them.
+  if (study.data.single.empty() && study.data.calibration.empty()) labels_.clear();
 }
 
 // Where time runs short the harmless ones aren't asked: what labels add is about the root of a damage.
@@ -131,25 +132,24 @@ std::int64_t ProfilePlan::labelled(const std::map<std::string, Json>& documents)
 }
 
 void ProfilePlan::lean(const Looks& looks, search::Profile& profile) const {
-  std::vector<search::LeanLook> seen;
   std::map<std::string, std::size_t> places;
-  for (const Want& want : labels_) {
-    const LabelLook* look = looks.labels(want.key);
-    if (look == nullptr) continue;
-    places[want.key] = seen.size();
-    seen.push_back({look->kl, look->lean, look->error});
-  }
-  if (seen.empty()) return;
-  const std::vector<double> believed = search::believed_leans(seen);
   for (const Dimension& dimension : dimensions_) {
-    auto& values = profile.lean.emplace_back();
+    auto& values = profile.lean_of.emplace_back();
     for (const Value& value : dimension.values) {
-      const auto place = places.find(value.label_key);
-      const double share = place == places.end() ? 0 : believed[place->second];
-      auto& metrics = values.emplace_back();
-      for (const std::string& metric : metrics_) metrics.push_back(is_of_labels(metric) ? share : 0);
+      values.push_back(-1);
+      if (value.label_key.empty()) continue;
+      const auto [place, first] = places.emplace(value.label_key, profile.leans.size());
+      values.back() = static_cast<std::int64_t>(place->second);
+      if (first) profile.leans.emplace_back();
+      search::LeanLook& lean = profile.leans[place->second];
+      if (const LabelLook* look = looks.labels(value.label_key); look != nullptr && look->samples > 0) {
+        lean = {look->kl, look->lean, look->error};
+      } else if (const DamageLook* damage = looks.damage(value.damage_key); damage != nullptr && damage->kl > lean.kl) {
+        lean.kl = damage->kl;
+      }
     }
   }
+  for (const std::string& metric : metrics_) profile.about_labels.push_back(is_of_labels(metric));
 }
 
 }  // namespace kerf::scheduler

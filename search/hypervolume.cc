@@ -315,7 +315,7 @@ Result<std::vector<double>> reference_point(const StudyDefinition& study,
       reference.push_back(minimise ? far : -far);
     } else {
       // Away from the baseline on the bad side, whatever its sign.
-      const double far = minimise && (metric == "mae" || metric == "rmse") ? 2 : 1.1;
+      const double far = minimise && (metric == "mae" || metric == "rmse" || metric == "cross_entropy") ? 2 : 1.1;
       const double worse = std::abs(*own) * (minimise == (*own > 0) ? far : 1 / far);
       reference.push_back(*own > 0 ? worse : -worse);
     }

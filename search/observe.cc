@@ -33,6 +33,14 @@ std::array<double, 2> interval_of(const Json& measurement, const std::string& me
       return {baseline - (*around)[1], baseline - (*around)[0]};
     }
   }
+  if (metric == "cross_entropy") {
+    const auto rise = measurement.find("cross_entropy_rise");
+    const auto around = ci95_of(measurement, "cross_entropy_rise");
+    if (rise != measurement.end() && rise->is_number() && around) {
+      const double baseline = value - rise->get<double>();
+      return {baseline + (*around)[0], baseline + (*around)[1]};
+    }
+  }
   return ci95_of(measurement, metric).value_or(std::array{value, value});
 }
 
@@ -103,6 +111,14 @@ Observation observation_of(const StudyDefinition& study, const Trial& trial) {
   }
   out.objectives = std::move(outcome.objectives);
   out.constraints = std::move(outcome.constraints);
+  if (trial.state == TrialState::kComplete) {
+    const auto number = [&](const char* metric) {
+      const auto found = trial.measurement.find(metric);
+      return found != trial.measurement.end() && found->is_number() ? found->get<double>() : kMissing;
+    };
+    out.kl = number("kl");
+    out.lean = number("cross_entropy_rise") - out.kl;
+  }
   return out;
 }
 

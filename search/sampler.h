@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,6 +35,10 @@ struct Observation {
   std::vector<double> constraints;  ///< g ≤ 0 is feasible; one for each bound; empty where it failed.
                                     ///< Of a pruned trial both are what part of the samples said, NaN
                                     ///< where nothing is known: to learn from, never to rank.
+  /// What the outputs are off the baseline's by, nats, and what labels' cross entropy rose by beyond that
+  /// (native/lean.h); NaN: unknown.
+  double kl = std::numeric_limits<double>::quiet_NaN();
+  double lean = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// How many batches in a row promised next to no gain, and after how many trials the last one was judged.

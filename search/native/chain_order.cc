@@ -99,7 +99,7 @@ SamplerProblem reordered(const SamplerProblem& problem, const Order& order) {
     return moved;
   };
   out.profile.alone = in_order(problem.profile.alone);
-  out.profile.lean = in_order(problem.profile.lean);
+  out.profile.lean_of = in_order(problem.profile.lean_of);
   for (Profile::Neighbours& pair : out.profile.neighbours) {
     const auto first = static_cast<std::size_t>(pair.first);
     const auto second = static_cast<std::size_t>(pair.other());

@@ -93,6 +93,16 @@ void fill_unknown(const Layout& layout, const std::vector<std::size_t>& kinds, s
 
 }  // namespace
 
+std::vector<double> lean_terms(const Profile& profile, const Layout& layout, std::span<const double> shares) {
+  std::vector<double> out(layout.values, 0.0);
+  for (std::size_t d = 0; d < layout.size(); ++d) {
+    for (std::size_t v = 0; v < layout.counts[d]; ++v) {
+      if (const auto at = profile.lean_at(d, v)) out[layout.offsets[d] + v] = shares[*at];
+    }
+  }
+  return out;
+}
+
 MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout, std::size_t metric,
                        double sign) {
   MetricPrior out;
@@ -132,10 +142,9 @@ MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout, std:
   out.bendable = is_damage(layout, terms);
   out.terms = std::move(terms);
   out.exact = metric < profile.exact.size() && profile.exact[metric];
-  if (out.bendable && !out.exact && !profile.lean.empty()) {
-    for (std::size_t d = 0; d < layout.size(); ++d) {
-      for (std::size_t v = 0; v < layout.counts[d]; ++v) out.lean.push_back(profile.lean_at(d, v, metric));
-    }
+  const bool about_labels = metric < profile.about_labels.size() && profile.about_labels[metric];
+  if (out.bendable && !out.exact && about_labels && !profile.leans.empty()) {
+    out.lean = lean_terms(profile, layout, believed_leans(profile.leans));
   }
   for (const Profile::Neighbours& pair : profile.neighbours) {
     const auto d = static_cast<std::size_t>(pair.first);

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
+#include <vector>
 
 #include "search/native/additive.h"
 #include "search/native/surrogate.h"
@@ -20,5 +22,8 @@ namespace kerf::search::native {
 /// dimensions are of a kind of their own.
 [[nodiscard]] MetricPrior make_prior(const SamplerProblem& problem, const Layout& layout,
                                      std::size_t metric, double sign);
+
+/// Of each value the share that believed_leans() says of its change, 0 where it has none: [Layout::at].
+[[nodiscard]] std::vector<double> lean_terms(const Profile& profile, const Layout& layout, std::span<const double> shares);
 
 }  // namespace kerf::search::native

@@ -8,23 +8,20 @@ namespace {
 
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
 
-double entry(const std::vector<std::vector<std::vector<double>>>& table, std::size_t dimension, std::size_t value,
-             std::size_t metric) {
-  if (dimension >= table.size() || value >= table[dimension].size() || metric >= table[dimension][value].size()) {
-    return kUnknown;
-  }
-  return table[dimension][value][metric];
-}
-
 }  // namespace
 
 double Profile::at(std::size_t dimension, std::size_t value, std::size_t metric) const {
-  return entry(alone, dimension, value, metric);
+  if (dimension >= alone.size() || value >= alone[dimension].size() || metric >= alone[dimension][value].size()) {
+    return kUnknown;
+  }
+  return alone[dimension][value][metric];
 }
 
-double Profile::lean_at(std::size_t dimension, std::size_t value, std::size_t metric) const {
-  const double known = entry(lean, dimension, value, metric);
-  return std::isfinite(known) ? known : 0;
+std::optional<std::size_t> Profile::lean_at(std::size_t dimension, std::size_t value) const {
+  if (dimension >= lean_of.size() || value >= lean_of[dimension].size()) return std::nullopt;
+  const std::int64_t at = lean_of[dimension][value];
+  if (at < 0 || at >= static_cast<std::int64_t>(leans.size())) return std::nullopt;
+  return static_cast<std::size_t>(at);
 }
 
 std::vector<ProfileProbe> profile_probes(const std::vector<std::int64_t>& value_counts,

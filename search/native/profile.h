@@ -1,7 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
+
+#include "search/native/lean.h"
 
 namespace kerf::search {
 
@@ -29,9 +32,11 @@ struct Profile {
   /// of a dimension count.
   std::vector<std::vector<std::vector<double>>> alone;
   std::vector<Neighbours> neighbours;
-  /// [dimension][value][metric]: what labels say of a damage beyond its size, as a share of it: 1 + lean times
-  /// as much harm, which may be none or less (believed_leans). Short or NaN: nothing known, 0.
-  std::vector<std::vector<std::vector<double>>> lean;
+  /// Changes that labels may judge otherwise than their size says. Trials say more of them (believed_leans).
+  std::vector<LeanLook> leans;
+  /// [dimension][value]: its place in `leans`, −1 where it has none. Values that change the outputs alike share one.
+  std::vector<std::vector<std::int64_t>> lean_of;
+  std::vector<bool> about_labels;  ///< Metrics that leans are about: one a metric; short = no.
   /// Metrics that the plan alone decides (bytes): the look is the truth and needs no correction.
   /// One a metric; short = no.
   std::vector<bool> exact;
@@ -40,7 +45,8 @@ struct Profile {
 
   /// NaN where the profile says nothing.
   [[nodiscard]] double at(std::size_t dimension, std::size_t value, std::size_t metric) const;
-  [[nodiscard]] double lean_at(std::size_t dimension, std::size_t value, std::size_t metric) const;
+  /// Nothing where there is none.
+  [[nodiscard]] std::optional<std::size_t> lean_at(std::size_t dimension, std::size_t value) const;
 };
 
 /// One cheap look: the baseline with one value changed.

@@ -81,6 +81,8 @@ void NativeProposer::tell(const Observation& observation) {
     told.objectives.push_back(signs_[m] * observation.objectives[m]);
   }
   told.constraints = observation.constraints;
+  told.kl = observation.kl;
+  told.lean = observation.lean;
   told.constraints.resize(outlook_.bounds.size(), 0.0);
   // A pruned trial teaches what it showed, and stands for nothing that was reached.
   told.violation = pruned ? kInfinity : violation(told.constraints, outlook_.scales);
@@ -109,6 +111,14 @@ void NativeProposer::learn_one(const Told& told, std::size_t index) {
     const double value = m < objectives_ ? told.objectives[m] : told.constraints[m - objectives_];
     // What a pruned trial didn't come to is taken as predicted, which leaves the mean where it is.
     metrics_[m].append(told.x, std::isfinite(value) ? value : metrics_[m].model().metric(layout_, told.x));
+  }
+  if (!problem_.profile.leans.empty() && std::isfinite(told.lean) && std::isfinite(told.kl)) {
+    LeanTrial trial{{}, told.kl, told.lean};
+    for (std::size_t d = 0; d < layout_.size(); ++d) {
+      const auto change = problem_.profile.lean_at(d, static_cast<std::size_t>(told.x[d]));
+      if (change) trial.changes.push_back(*change);
+    }
+    lean_trials_.push_back(std::move(trial));
   }
   kept_.push_back(index);
   if (kept_.size() > kMostKept) limit();
@@ -139,6 +149,10 @@ void NativeProposer::limit() {
 void NativeProposer::tune(std::size_t count) {
   outlook_.bounds = find_bounds(std::span(told_).first(learned_), objectives_, outlook_.bounds.size());
   const bool thorough = count <= 40;
+  if (!lean_trials_.empty()) {
+    const auto leans = lean_terms(problem_.profile, layout_, believed_leans(problem_.profile.leans, lean_trials_));
+    for (MetricSurrogate& metric : metrics_) metric.lean(leans);
+  }
   for (std::size_t m = 0; m < metrics_.size(); ++m) {
     if (outlook_.linked(m)) continue;
     const bool believed = metrics_[m].believes_look();

@@ -62,6 +62,7 @@ class NativeProposer final : public Proposer {
   std::vector<double> signs_;                 // +1 minimised, −1 maximised
   bool looked_ = false;
   std::vector<Told> told_;                    // complete ones, and pruned ones with NaN for what is not known
+  std::vector<LeanTrial> lean_trials_;  ///< What learned trials did to labels.
   std::size_t learned_ = 0;                   // of told_
   std::size_t next_tune_ = 3;
   std::vector<MetricSurrogate> metrics_;      // objectives, then constraints

@@ -194,6 +194,10 @@ void MetricSurrogate::append(const Choices& x, double y) {
   factor(x_.size() - 1);
 }
 
+void MetricSurrogate::lean(const std::vector<double>& lean) {
+  if (!prior_.lean.empty()) prior_.lean = lean;
+}
+
 void MetricSurrogate::keep(std::span<const std::size_t> trials) {
   std::vector<Choices> x;
   std::vector<double> y;

@@ -30,7 +30,7 @@ struct Shape {
 /// What a space looks like to one metric before any trial.
 struct MetricPrior {
   std::vector<double> terms;       ///< [Layout::at]; empty = nobody looked.
-  std::vector<double> lean;        ///< [Layout::at], shares of the terms (Profile::lean); empty = nothing known.
+  std::vector<double> lean;        ///< [Layout::at], shares of the terms (believed_leans); empty = not about labels.
   std::vector<double> chain;       ///< [Layout::chain_at]; empty = nothing known.
   std::vector<std::size_t> kinds;  ///< [Layout::at]: values that mean the same across layers.
   std::size_t kind_count = 0;
@@ -70,6 +70,9 @@ class MetricSurrogate {
   /// whole grids, otherwise the neighbours of what holds. A look at a damage that the trials speak
   /// against clearly (believes_look) is put aside until they speak for it again.
   void tune(bool thorough);
+
+  /// Other leans than the prior's, from the next tune on; nothing where the metric isn't about labels.
+  void lean(const std::vector<double>& lean);
 
   /// Whether the profile's terms are what the sum starts from; false also where nobody looked.
   [[nodiscard]] bool believes_look() const { return !prior_.terms.empty(); }

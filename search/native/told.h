@@ -11,6 +11,8 @@ struct Told {
   Choices x;
   std::vector<double> objectives;   ///< Minimised; NaN where a pruned trial didn't come to it.
   std::vector<double> constraints;  ///< g ≤ 0 is feasible; NaN as well.
+  double kl = 0;                    ///< As in Observation; NaN: unknown.
+  double lean = 0;
   double violation = 0;             ///< Summed; infinite for a pruned trial, which stands for nothing.
 };
 

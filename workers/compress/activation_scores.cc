@@ -191,8 +191,7 @@ Result<std::vector<double>> activation_scores(const PreparedModel& model, const 
     }
     return scores;
   }
-  if (calibration == nullptr)
-    return invalid_argument("a plan that prunes by \"" + score + "\" needs --calibration");
+  if (calibration == nullptr) return needs_calibration_data("a plan that prunes by \"" + score + "\"");
   return score == "taylor"
              ? taylor(model, graph, variant, *calibration)
              : behind_relu(model, graph, variant, score == "mean_output", *calibration);
@@ -206,8 +205,7 @@ Result<std::vector<double>> weight_scores(const Graph& graph, const Node& layer,
   std::vector<double> out(w.size());
   for (std::size_t i = 0; i < w.size(); ++i) out[i] = std::fabs(static_cast<double>(w[i]));
   if (!score_needs_data(score)) return out;
-  if (calibration == nullptr)
-    return invalid_argument("a plan that prunes by \"" + score + "\" needs --calibration");
+  if (calibration == nullptr) return needs_calibration_data("a plan that prunes by \"" + score + "\"");
   const auto input = LayerInput::of(graph, layer);
   if (!input) return out;
   KERF_ASSIGN(const auto moments, calibration->element_moments(graph, variant, {layer.inputs[0]}));

@@ -75,6 +75,10 @@ struct Buffers {
 
 }  // namespace
 
+Error needs_calibration_data(const std::string& what) {
+  return invalid_argument(what + " needs calibration data (--calibration, or data.calibration in a study)");
+}
+
 Calibration::Calibration(const PreparedModel& model, std::vector<Tensor> inputs, int threads)
     : model_(model.graph),
       model_prints_(graph::fingerprints(model.graph)),

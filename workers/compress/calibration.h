@@ -29,6 +29,9 @@ struct ElementMoments {
   std::int64_t samples = 0;
 };
 
+/// The answer where `what`, "a plan with …", needs data and there is none.
+[[nodiscard]] Error needs_calibration_data(const std::string& what);
+
 /// Statistics of f32 activations on a calibration set, taken when they are first asked for and kept
 /// for all candidates of a study.
 ///

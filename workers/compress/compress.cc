@@ -311,7 +311,7 @@ Result<CompressedModel> compress(const PreparedModel& model, const CompressionPl
   Phases phases(out.phase_ms);
   KERF_ASSIGN(ResolvedPlan resolved, resolve_plan(model, plan));
   if (const std::string why = resolved.why_calibration(); calibration == nullptr && !why.empty()) {
-    return invalid_argument(why + " needs --calibration");
+    return needs_calibration_data(why);
   }
 
   const Graph base = resolved.equalize ? equalize(model.graph) : model.graph;

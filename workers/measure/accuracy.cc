@@ -83,7 +83,18 @@ Place place_at(const float* sample, const View& view, std::int64_t place) {
   return {sample + outer * view.classes * view.inner + inner, view.inner, view.classes};
 }
 
-double divergence(const Place& baseline, const Place& candidate, OutputKind kind) {
+/// log_sum() where scores aren't probabilities yet.
+double norm_of(const Place& place, OutputKind kind) { return kind == OutputKind::kScores ? place.log_sum() : 0; }
+
+/// `norm` is norm_of(place).
+double log_probability(const Place& place, std::int64_t c, OutputKind kind, double norm) {
+  const double score = place.score(c);
+  if (kind == OutputKind::kScores) return score - norm;
+  return std::isnan(score) ? score : std::log(std::max(score, kLeastProbability));
+}
+
+/// Norms are norm_of() of both.
+double divergence(const Place& baseline, const Place& candidate, OutputKind kind, double p_norm, double q_norm) {
   double sum = 0;
   if (kind == OutputKind::kProbabilities) {
     for (std::int64_t c = 0; c < baseline.classes; ++c) {
@@ -94,8 +105,6 @@ double divergence(const Place& baseline, const Place& candidate, OutputKind kind
       if (p > 0) sum += p * std::log(floored / std::max(q, kLeastProbability));
     }
   } else {
-    const double p_norm = baseline.log_sum();
-    const double q_norm = candidate.log_sum();
     for (std::int64_t c = 0; c < baseline.classes; ++c) {
       const double log_p = baseline.score(c) - p_norm;
       const double p = std::exp(log_p);
@@ -213,6 +222,14 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
     }
     SampleVerdict verdict;
     verdict.compared = theirs != nullptr;
+    const bool scored = kind_ != OutputKind::kClasses && view.classes > 1;
+    const bool one_label = !labels.classes.empty() && scored && labels.classes[at] >= 0 && labels.classes[at] < view.classes;
+    double own_loss = 0;  // −log p(label), where there is one label
+    if (one_label) {
+      const Place place = place_at(mine, view, 0);
+      own_loss = -log_probability(place, labels.classes[at], kind_, norm_of(place, kind_));
+      cross_entropy_.add(own_loss);
+    }
     if (!labels.classes.empty()) {
       const std::int64_t label = labels.classes[at];
       const bool right = top(mine, 0) == label;
@@ -255,8 +272,13 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
       for (std::int64_t place = 0; place < places; ++place) {
         const std::int64_t mine_top = top(mine, place);
         equal += mine_top >= 0 && mine_top == top(theirs, place) ? 1 : 0;
-        if (kind_ != OutputKind::kClasses) {
-          kl += divergence(place_at(theirs, view, place), place_at(mine, view, place), kind_);
+        if (kind_ == OutputKind::kClasses) continue;
+        const Place baseline_place = place_at(theirs, view, place);
+        const Place candidate_place = place_at(mine, view, place);
+        const double p_norm = norm_of(baseline_place, kind_);
+        kl += divergence(baseline_place, candidate_place, kind_, p_norm, norm_of(candidate_place, kind_));
+        if (one_label) {
+          cross_entropy_rise_.add(own_loss + log_probability(baseline_place, labels.classes[at], kind_, p_norm));
         }
       }
       verdict.agreement = static_cast<double>(equal) / static_cast<double>(places);
@@ -298,6 +320,14 @@ void QualityMeter::report(Measurement& measurement) const {
     ci95["accuracy_drop"] =
         paired_difference_interval(baseline_only_, candidate_only_, compared_labels_);
   }
+  const auto mean = [&](const std::string& name, const Moments& moments, double least) {
+    if (moments.count == 0 || !std::isfinite(moments.mean)) return;
+    metrics[name] = moments.mean;
+    const Interval around = mean_interval(moments.mean, moments.variance(), moments.count);
+    ci95[name] = {std::max(least, around[0]), around[1]};
+  };
+  mean("cross_entropy", cross_entropy_, 0);
+  mean("cross_entropy_rise", cross_entropy_rise_, -std::numeric_limits<double>::infinity());
   if (absolute_error_.count > 0 && std::isfinite(absolute_error_.mean) &&
       std::isfinite(squared_error_.mean)) {
     metrics["mae"] = absolute_error_.mean;
@@ -321,11 +351,7 @@ void QualityMeter::report(Measurement& measurement) const {
       ci95["agreement"] = {std::max(0.0, around[0]), std::min(1.0, around[1])};
     }
   }
-  if (kl_.count > 0 && std::isfinite(kl_.mean)) {
-    metrics["kl"] = kl_.mean;
-    const Interval around = mean_interval(kl_.mean, kl_.variance(), kl_.count);
-    ci95["kl"] = {std::max(0.0, around[0]), around[1]};
-  }
+  mean("kl", kl_, 0);
   if (signal_.count > 0 && std::isfinite(signal_.mean) && std::isfinite(noise_.mean) &&
       signal_.mean > 0) {
     const double ratio = noise_.mean > 0 ? 10 * std::log10(signal_.mean / noise_.mean) : kMostDecibel;

@@ -42,14 +42,16 @@ enum class OutputKind {
 /// Metrics:  accuracy, top5 (share; Wilson intervals), accuracy_drop (baseline − candidate, Tango's
 ///           paired interval), agreement (share of equal top-1; Wilson), mae and rmse (normal
 ///           interval of the mean over samples; rmse: of the mean square, then the root),
+///           cross_entropy (mean −log p(label), nats, normal interval), cross_entropy_rise (candidate −
+///           baseline, normal interval of the paired differences),
 ///           kl (mean KL(softmax(baseline) || softmax(candidate)), nats, normal interval;
 ///           probabilities are taken as they are, floored at 1e-12), sqnr_db
 ///           (10·log10(Σ baseline² / Σ (baseline − candidate)²), delta-method interval, at most
 ///           200 dB, which stands for equal outputs). Maps: agreement has the normal interval of
 ///           the mean over samples, because places of a sample depend on each other.
 /// Ties:     the lowest class wins; NaN never wins; a row of NaN has no class and is wrong.
-/// Absent:   what can't be had: no labels, no baseline, integers as outputs (kl, sqnr_db), a kl or
-///           sqnr_db that isn't finite.
+/// Absent:   what can't be had: no labels, no baseline, integers as outputs (kl, sqnr_db, cross_entropy), a
+///           kl, sqnr_db or cross_entropy that isn't finite.
 class QualityMeter {
  public:
   explicit QualityMeter(OutputKind kind);
@@ -78,6 +80,8 @@ class QualityMeter {
   std::int64_t compared_labels_ = 0;   // samples with a label and a baseline
   std::int64_t baseline_only_ = 0;     // right in the baseline alone
   std::int64_t candidate_only_ = 0;    // right in the candidate alone
+  Moments cross_entropy_;
+  Moments cross_entropy_rise_;
   // Against the baseline.
   bool single_places_ = true;  // one place a sample
   Moments agreement_;          // of samples: the share of its places

@@ -171,7 +171,8 @@ class Measurer {
 
   [[nodiscard]] bool wants_quality() const {
     static const std::set<std::string> kQuality = {"accuracy", "top5",      "mae", "rmse",
-                                                   "accuracy_drop", "agreement", "kl", "sqnr_db"};
+                                                   "accuracy_drop", "cross_entropy", "cross_entropy_rise",
+                                                   "agreement", "kl", "sqnr_db"};
     return std::any_of(kQuality.begin(), kQuality.end(),
                        [&](const std::string& metric) { return request_.wants(metric); });
   }

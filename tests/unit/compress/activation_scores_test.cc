@@ -162,7 +162,7 @@ TEST(ActivationScores, WhatALayerHasNoScoreForIsRefusedByNameAndLeftAloneByStar)
   EXPECT_EQ(kept("plain"), 5);
   const auto data = run(model, prune("*", "channel", "taylor"), nullptr);
   ASSERT_FALSE(data.has_value());
-  EXPECT_EQ(data.error().message, "a plan that prunes by \"taylor\" needs --calibration");
+  EXPECT_EQ(data.error().message, "a plan that prunes by \"taylor\" needs calibration data (--calibration, or data.calibration in a study)");
 }
 
 TEST(ActivationScores, DeadActivationsStillGiveEveryScore) {

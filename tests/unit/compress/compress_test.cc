@@ -243,7 +243,7 @@ TEST_F(CompressTest, EightBitActivationsNeedACalibration) {
   const auto out = compress(model_, plan, nullptr);
   ASSERT_FALSE(out.has_value());
   EXPECT_EQ(out.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(out.error().message, "a plan with 8-bit activations needs --calibration");
+  EXPECT_EQ(out.error().message, "a plan with 8-bit activations needs calibration data (--calibration, or data.calibration in a study)");
   EXPECT_FALSE(needs_calibration(model_, plan_of(R"({"layers": {"conv1": {"weight_bits": 8}}})")));
   EXPECT_TRUE(needs_calibration(
       model_,

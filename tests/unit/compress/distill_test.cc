@@ -339,7 +339,7 @@ TEST_F(DistillTest, NeedsACalibration) {
   EXPECT_TRUE(needs_calibration(model_, plan));
   const auto out = compress(model_, plan, nullptr);
   ASSERT_FALSE(out.has_value());
-  EXPECT_EQ(out.error().message, "plan.global.recovery: \"distill\" needs --calibration");
+  EXPECT_EQ(out.error().message, "plan.global.recovery: \"distill\" needs calibration data (--calibration, or data.calibration in a study)");
 }
 
 TEST_F(DistillTest, ComesLastOfTheRecoveries) {

@@ -487,19 +487,23 @@ TEST_F(ProfilePlanTest, WhatLabelsSayGoesToAllValuesThatShareALook) {
   const ProfilePlan made = plan({{"default", {{"weight_bits", {4, 8, 16, 32}}, {"activation_bits", {8, 32}}}}},
                                 simulation::small_model());
   const search::Profile profile = made.profile(all_looks(made));
-  ASSERT_EQ(profile.lean.size(), 3U);
-  // accuracy, latency, storage, then latency_ratio ≤ 0.8 and accuracy ≥ 0.5; values from f32 down.
-  const std::size_t last = profile.lean[0].size() - 1;
-  EXPECT_GT(profile.lean_at(0, last, 0), 0);
-  EXPECT_LT(profile.lean_at(1, last, 0), -0.5);
-  EXPECT_EQ(profile.lean_at(2, last, 0), 0);
-  EXPECT_EQ(profile.lean_at(1, last - 1, 0), profile.lean_at(1, last, 0));
-  EXPECT_EQ(profile.lean_at(1, last, 4), profile.lean_at(1, last, 0)) << "a bound on the same";
-  for (const std::size_t metric : {1, 2, 3}) EXPECT_EQ(profile.lean_at(1, last, metric), 0);
-  for (std::size_t value = 0; value < 4; ++value) EXPECT_EQ(profile.lean_at(1, value, 0), 0);
+  ASSERT_EQ(profile.lean_of.size(), 3U);
+  ASSERT_EQ(profile.leans.size(), 3U);
+  const std::size_t last = profile.lean_of[0].size() - 1;  // values from f32 down
+  const auto lean = [&](std::size_t d) { return profile.leans.at(profile.lean_at(d, last).value()).lean; };
+  EXPECT_GT(lean(0), 0);
+  EXPECT_LT(lean(1), 0);
+  EXPECT_EQ(profile.lean_at(1, last - 1), profile.lean_at(1, last));
+  for (std::size_t value = 0; value < 4; ++value) EXPECT_FALSE(profile.lean_at(1, value));
+  // accuracy, latency, storage, then latency_ratio ≤ 0.8 and accuracy ≥ 0.5.
+  EXPECT_EQ(profile.about_labels, (std::vector<bool>{true, false, false, false, true}));
   const search::Profile back = profile_of(Json::parse(canonical_text(profile_json(profile))));
-  EXPECT_EQ(back.lean, profile.lean);
-  EXPECT_TRUE(profile_of(Json::parse(canonical_text(profile_json({.alone = profile.alone})))).lean.empty());
+  EXPECT_EQ(back.lean_of, profile.lean_of);
+  EXPECT_EQ(back.about_labels, profile.about_labels);
+  ASSERT_EQ(back.leans.size(), profile.leans.size());
+  EXPECT_EQ(back.leans[1].lean, profile.leans[1].lean);
+  EXPECT_EQ(back.leans[1].error, profile.leans[1].error);
+  EXPECT_TRUE(profile_of(Json::parse(canonical_text(profile_json({.alone = profile.alone})))).leans.empty());
 }
 
 TEST_F(ProfilePlanTest, LabelsOfTheLargestDamageAreAskedFirst) {

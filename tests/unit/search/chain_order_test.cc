@@ -58,10 +58,11 @@ TEST(ChainOrder, NothingMovesWhereTheyDoAlready) {
 TEST(ChainOrder, TheProfileAndPointsMoveWithTheirDimensions) {
   SamplerProblem before = problem();
   before.profile.neighbours[1] = {4, 1, {{0, 7}, {5, 0}}, 2};  // said from behind
-  before.profile.lean.assign(5, {{0, 0}, {0, 0}});
-  before.profile.lean[2][1][0] = -1.5;
+  before.profile.leans = {{1, -1.5, 0.1}};
+  before.profile.lean_of.assign(5, {-1, -1});
+  before.profile.lean_of[2][1] = 0;
   const SamplerProblem after = reordered(before, {0, 2, 4, 1, 3});
-  EXPECT_EQ(after.profile.lean_at(1, 1, 0), -1.5);
+  EXPECT_EQ(after.profile.lean_at(1, 1), 0U);
   EXPECT_EQ(after.dimensions[2].name, "c.precision");
   EXPECT_EQ(after.profile.at(1, 1, 0), 1);
   ASSERT_EQ(after.profile.neighbours.size(), 2U);
