@@ -2,8 +2,8 @@
 
 usage: search_real.py BUILD_DIR [--models a,b] [--seeds N] [--trials 20] [--optuna-trials 200]
                       [--samplers optuna-tpe,optuna-nsga2] [--objectives accuracy,latency_p50_us,storage_bytes]
-                      [--samples 1000] [--judge unseen|evaluation] [--unseen 20000] [--workers 2] [--drop 0.05]
-                      [--space precision|channels|default] [--json OUT]
+                      [--samples 2000] [--judge unseen|evaluation] [--unseen 20000] [--workers 2] [--drop 0.05]
+                      [--space default|precision|channels] [--json OUT]
                       [--keep DIR] [--stages search,quality,timing] [--seconds N]
 
 Every run is a `kerf run` of its own in an empty directory: same model, data, space, constraint, seed;
@@ -15,9 +15,9 @@ after the other, as the ratio to the f32 baseline that is timed beside it. A gai
 those over that of the baseline and the uniform candidates alone. The reference point is the study's:
 the baseline's accuracy less the constraint, 1.1 × the baseline's value of what is minimised.
 
-`--space precision` is six values a layer (f32, bf16, 8 and 4 bits with f32 or 8-bit activations),
-`channels` also a quarter or half of the channels, `default` what a study has that names no space: f32, 8 and
-4 bits, channels, and for the whole model how ranges are chosen and whether biases are corrected.
+`--space default` is what a study has that names no space: f32, 8 and 4 bits with f32 or 8-bit activations, a
+quarter or half of the channels, and for the whole model how ranges are chosen and whether biases are
+corrected. `precision` is six values a layer (bf16 as well), `channels` those and channels.
 
 With `--keep` what was run and measured stays in DIR, and a later call goes on from it. `--stages` takes
 only some parts of the work (what needs the machine alone, and what doesn't: quality); after `--seconds`
@@ -291,12 +291,12 @@ def main():
     parser.add_argument("--optuna-trials", type=int, default=200)
     parser.add_argument("--samplers", default="optuna-tpe,optuna-nsga2")
     parser.add_argument("--objectives", default="accuracy,latency_p50_us,storage_bytes")
-    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--samples", type=int, default=2000, help="of the evaluation part, at most")
     parser.add_argument("--judge", choices=["unseen", "evaluation"], default="unseen")
     parser.add_argument("--unseen", type=int, default=20000, help="samples of the judge, at most")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--drop", type=float, default=0.05)
-    parser.add_argument("--space", choices=["precision", "channels", "default"], default="precision")
+    parser.add_argument("--space", choices=["precision", "channels", "default"], default="default")
     parser.add_argument("--json", help="all rows are written there")
     parser.add_argument("--keep", help="what was run and measured is kept there, and found there")
     parser.add_argument("--stages", default="search,quality,timing")

@@ -105,21 +105,31 @@ void ProfilePlan::add_labels(const StudyDefinition& study, const search::SearchS
   if (study.data.single.empty() && study.data.calibration.empty()) labels_.clear();
 }
 
-// Where time runs short the harmless ones aren't asked: what labels add is about the root of a damage.
+// Where time runs short the harmless ones aren't asked: what labels add is about the root of a damage. Nor are
+// those that no front will have: they come behind all others, the mildest first.
 std::vector<ProfilePlan::Want> ProfilePlan::labels_by_damage(const std::map<std::string, Json>& documents) const {
   const Looks looks(*this, documents);
+  constexpr double kHopeless = 0.25;  // nats, of one value alone; a network at 4 bits is about there
   std::map<std::string, double> damages;
+  std::map<std::string, double> hopeless;
   for (const Dimension& dimension : dimensions_) {
     for (const Value& value : dimension.values) {
       if (value.label_key.empty()) continue;
       const double damage = adds(dimension, value, looks).damage;
       double& most = damages[value.label_key];
       if (std::isfinite(damage)) most = std::max(most, damage);
+      const DamageLook* look = looks.damage(value.damage_key);
+      if (look != nullptr && look->kl > kHopeless) hopeless[value.label_key] = std::max(hopeless[value.label_key], look->kl);
     }
   }
   std::vector<Want> out = labels_;
   std::stable_sort(out.begin(), out.end(),
-                   [&](const Want& a, const Want& b) { return damages[a.key] > damages[b.key]; });
+                   [&](const Want& a, const Want& b) {
+                     const double over_a = hopeless.contains(a.key) ? hopeless[a.key] : 0;
+                     const double over_b = hopeless.contains(b.key) ? hopeless[b.key] : 0;
+                     if (over_a != over_b) return over_a < over_b;
+                     return damages[a.key] > damages[b.key];
+                   });
   return out;
 }
 

@@ -19,8 +19,9 @@ constexpr int kVariances = 17;  // each twice the one before
 constexpr double kUsualVariance = 1e-3;
 constexpr double kDoubt = 0.5;  // how fast a larger one is thought less likely, as a power
 
-constexpr double kMisfits[] = {0.05, 0.1, 0.2, 0.4};  // of a trial's kl
-constexpr double kLeastMisfit = 1e-4;                 // nats
+// Of 164 plans of CIFAR ResNet-20 the sum of single leans misses the whole by 0.11 of their kl, where leans are 0.6 of it.
+constexpr double kMisfit = 0.1;
+constexpr double kLeastMisfit = 1e-4;  // nats
 
 bool positive(double value) { return value > 0 && std::isfinite(value); }
 
@@ -62,7 +63,7 @@ std::vector<const LeanTrial*> usable(std::span<const LeanTrial> trials, std::siz
 }
 
 /// Takes trials in; adds the log of what they are likely by, given the looks.
-void take_in(const std::vector<const LeanTrial*>& trials, double misfit, Leans& leans, double& log_likelihood) {
+void take_in(const std::vector<const LeanTrial*>& trials, Leans& leans, double& log_likelihood) {
   if (trials.empty()) return;
   native::GrowingCholesky covariance;
   std::vector<double> off;
@@ -80,7 +81,7 @@ void take_in(const std::vector<const LeanTrial*>& trials, double misfit, Leans& 
       for (const std::size_t i : trials[s]->changes) row[s] += made[i];
     }
     for (const std::size_t i : trial.changes) made[i] = 0;
-    const double error = misfit * trial.kl + kLeastMisfit;
+    const double error = kMisfit * trial.kl + kLeastMisfit;
     covariance.append(row, own + error * error);
     off.push_back(trial.lean - expected);
   }
@@ -99,17 +100,14 @@ std::vector<double> believed_leans(std::span<const LeanLook> looks, std::span<co
   const auto seen = usable(trials, looks.size());
   Leans best{std::vector<double>(looks.size(), 0.0), {}};
   double likeliest = -std::numeric_limits<double>::infinity();
-  for (const double misfit : kMisfits) {
-    for (int step = -1; step < kVariances; ++step) {
-      const double variance = step < 0 ? 0 : std::ldexp(kLeastVariance, step);
-      double log_likelihood = -kDoubt * std::log1p(variance / kUsualVariance);
-      Leans leans = after_looks(looks, variance, log_likelihood);
-      take_in(seen, misfit, leans, log_likelihood);
-      if (!(log_likelihood > likeliest)) continue;
-      likeliest = log_likelihood;
-      best = std::move(leans);
-    }
-    if (seen.empty()) break;  // no misfit to choose
+  for (int step = -1; step < kVariances; ++step) {
+    const double variance = step < 0 ? 0 : std::ldexp(kLeastVariance, step);
+    double log_likelihood = -kDoubt * std::log1p(variance / kUsualVariance);
+    Leans leans = after_looks(looks, variance, log_likelihood);
+    take_in(seen, leans, log_likelihood);
+    if (!(log_likelihood > likeliest)) continue;
+    likeliest = log_likelihood;
+    best = std::move(leans);
   }
   for (std::size_t i = 0; i < looks.size(); ++i) {
     best.mean[i] = positive(looks[i].kl) ? std::clamp(best.mean[i] / looks[i].kl, -kMost, kMost) : 0;

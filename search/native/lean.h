@@ -25,13 +25,13 @@ struct LeanTrial {
 ///
 /// Maths:    a change of the outputs costs labels kl + lean, where lean is about √kl times what the network
 ///           is off its optimum (the first order of a loss whose second order is kl). So lean ~ N(0, τ²·kl).
-///           A look is a lean and its error; a trial is the sum of its changes' leans, off by a share of its
-///           kl. τ² and that share are the likeliest on a grid, τ² of 0 being thought likelier than any
-///           other; shares are the posterior mean. Between −3 and 3: what would turn a sum over on the
-///           word of one look isn't believed.
+///           A look is a lean and its error; a trial is the sum of its changes' leans, off by a tenth of its
+///           kl. τ² is the likeliest on a grid, larger ones being thought less likely before; shares are the
+///           posterior mean. Between −3 and 3: what would turn a sum over on the word of one look isn't
+///           believed.
 /// Shapes:   one a look; 0 where kl isn't a positive number. Of trials the first and the latest are used, 48
 ///           at most.
-/// Cost:     O(n²·d + n³) for each of some sixty points of the grid, n trials, d looks.
+/// Cost:     O(n²·d + n³) for each of the 18 points of the grid, n trials, d looks.
 /// Source:   empirical Bayes estimation: Morris 1983, JASA 78.
 [[nodiscard]] std::vector<double> believed_leans(std::span<const LeanLook> looks, std::span<const LeanTrial> trials = {});
 

@@ -225,14 +225,17 @@ void NativeProposer::make_reference() {
   }
 }
 
-// What was found, as the models see it. In flight counts as done for proposals, but not for the pool:
-// it outlives who was in flight when it was made.
+// What was found: no better than the models see it, whose mean isn't fooled by luck, and no better than it was
+// measured, as models don't know of every interaction and what had bad luck isn't on the front that a user
+// sees. In flight counts as done for proposals, but not for the pool: it outlives who was in flight when it
+// was made.
 std::vector<ObjectiveVector> NativeProposer::reached(bool with_pending) const {
   std::vector<ObjectiveVector> out;
   for (const Told& told : told_) {
     if (told.violation > 0) continue;
     std::vector<double> values = outlook_.metrics(told.x);
     values.resize(objectives_);
+    for (std::size_t m = 0; m < objectives_; ++m) values[m] = std::max(values[m], told.objectives[m]);
     out.push_back(std::move(values));
   }
   for (const Choices& x : pending_) {

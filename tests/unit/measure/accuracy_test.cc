@@ -46,7 +46,7 @@ TEST(Quality, CountsTopOneWithItsWilsonInterval) {
   EXPECT_DOUBLE_EQ(out.metrics.at("accuracy"), 0.75);
   EXPECT_EQ(out.ci95.at("accuracy"), wilson_interval(3, 4));
   EXPECT_DOUBLE_EQ(out.metrics.at("top5"), 1);
-  for (const char* absent : {"accuracy_drop", "agreement", "kl", "sqnr_db", "mae", "rmse"}) {
+  for (const char* absent : {"accuracy_drop", "agreement", "kl", "sqnr_db", "mae", "rmse", "cross_entropy_rise"}) {
     EXPECT_FALSE(out.metrics.contains(absent)) << absent;
   }
 }
@@ -93,6 +93,30 @@ TEST(Quality, AProbabilityThatVanishedIsFlooredNotInfinite) {
   const Tensor candidate = Tensor::f32({1, 2}, {1, 0});
   ASSERT_TRUE(meter.add(candidate, &base, unlabelled(1)).has_value());
   EXPECT_NEAR(report(meter).metrics.at("kl"), 0.5 * std::log(0.5) + 0.5 * std::log(0.5 / 1e-12), 1e-6);
+}
+
+TEST(Quality, CrossEntropyIsOfTheLabelsAndItsRiseIsPaired) {
+  // Of the label the baseline says 3/4 and 1/2, the candidate 1/2 and 4/5.
+  const Tensor base = Tensor::f32({2, 2}, {std::log(3.0F), 0, 5, 5});
+  const Tensor candidate = Tensor::f32({2, 2}, {-7, -7, 1, 1 + std::log(4.0F)});
+  QualityMeter meter(OutputKind::kScores);
+  ASSERT_TRUE(meter.add(candidate, &base, classes({0, 1})).has_value());
+  const Measurement out = report(meter);
+  const double first = std::log(2.0) - std::log(4.0 / 3);
+  const double second = std::log(1.25) - std::log(2.0);
+  EXPECT_NEAR(out.metrics.at("cross_entropy"), (std::log(2.0) + std::log(1.25)) / 2, 1e-6);
+  EXPECT_NEAR(out.metrics.at("cross_entropy_rise"), (first + second) / 2, 1e-6);
+  const double half = kZ95 * std::abs(first - second) / 2;  // two samples: deviation |a − b|/√2
+  EXPECT_NEAR(out.ci95.at("cross_entropy_rise")[0], (first + second) / 2 - half, 1e-6);
+  EXPECT_NEAR(out.ci95.at("cross_entropy_rise")[1], (first + second) / 2 + half, 1e-6);
+  EXPECT_EQ(out.ci95.at("cross_entropy")[0], 0) << "an entropy isn't negative";
+
+  QualityMeter probabilities(OutputKind::kProbabilities);
+  ASSERT_TRUE(probabilities
+                  .add(Tensor::f32({2, 2}, {0.5F, 0.5F, 1, 0}), nullptr, classes({0, 1}))
+                  .has_value());
+  EXPECT_NEAR(report(probabilities).metrics.at("cross_entropy"), (std::log(2.0) - std::log(1e-12)) / 2, 1e-6);
+  EXPECT_FALSE(report(probabilities).metrics.contains("cross_entropy_rise")) << "nothing to compare with";
 }
 
 TEST(Quality, ShardsAddUpToTheWhole) {

@@ -511,10 +511,10 @@ TEST_F(ProfilePlanTest, LabelsOfTheLargestDamageAreAskedFirst) {
                                 simulation::small_model());
   std::map<std::string, Json> looks = all_looks(made);
   for (const auto& want : made.damage()) {
-    if (want.plan["layers"].contains("fc2")) looks[want.key]["kl"] = 9;
+    if (want.plan["layers"].contains("fc2")) looks[want.key]["kl"] = 0.24;
     if (want.plan["layers"].contains("fc3")) looks.erase(want.key);
   }
-  const auto ordered = made.labels_by_damage(looks);
+  auto ordered = made.labels_by_damage(looks);
   ASSERT_EQ(ordered.size(), 3U);
   const auto layer_of = [](const ProfilePlan::Want& want) {
     for (const char* name : {"fc1", "fc2", "fc3"}) {
@@ -525,6 +525,12 @@ TEST_F(ProfilePlanTest, LabelsOfTheLargestDamageAreAskedFirst) {
   EXPECT_EQ(layer_of(ordered[0]), "fc2");
   EXPECT_EQ(layer_of(ordered[1]), "fc1");
   EXPECT_EQ(layer_of(ordered[2]), "fc3") << "nobody looked at it";
+  for (const auto& want : made.damage()) {
+    if (want.plan["layers"].contains("fc2")) looks[want.key]["kl"] = 9;
+  }
+  ordered = made.labels_by_damage(looks);
+  EXPECT_EQ(layer_of(ordered[0]), "fc1");
+  EXPECT_EQ(layer_of(ordered[2]), "fc2") << "no front will have it";
 }
 
 TEST_F(ProfilePlanTest, LabelsThatJudgeAreNotAskedNorWhereAccuracyIsNotWanted) {

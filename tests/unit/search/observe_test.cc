@@ -55,6 +55,29 @@ TEST(Observe, IntervalOfAccuracyIsThatOfItsDropWhereThatIsKnown) {
   EXPECT_THAT(outcome.intervals[0], ElementsAre(DoubleEq(0.98 - 0.014), DoubleEq(0.98 - 0.007)));
 }
 
+TEST(Observe, IntervalOfACrossEntropyIsThatOfItsRise) {
+  StudyDefinition study = two_objectives();
+  study.objectives[0] = {"cross_entropy", Direction::kMinimize};
+  Json paired = measurement();
+  paired.update({{"cross_entropy", 0.5}, {"cross_entropy_ci95", {0.3, 0.7}}, {"cross_entropy_rise", 0.1}});
+  EXPECT_THAT(observe(study, paired).intervals[0], ElementsAre(0.3, 0.7));
+  paired["cross_entropy_rise_ci95"] = {0.08, 0.13};
+  EXPECT_THAT(observe(study, paired).intervals[0], ElementsAre(DoubleEq(0.48), DoubleEq(0.53)));
+}
+
+TEST(Observe, CompleteTrialTellsWhatLabelsSayBeyondTheOutputs) {
+  Trial trial;
+  trial.number = 3;
+  trial.choices = {1, 2};
+  trial.state = TrialState::kComplete;
+  trial.measurement = measurement();
+  EXPECT_TRUE(std::isnan(observation_of(two_objectives(), trial).lean)) << "nobody measured it";
+  trial.measurement["kl"] = 0.25;
+  trial.measurement["cross_entropy_rise"] = 0.125;
+  EXPECT_EQ(observation_of(two_objectives(), trial).kl, 0.25);
+  EXPECT_EQ(observation_of(two_objectives(), trial).lean, -0.125);
+}
+
 TEST(Observe, PrunedTrialTellsWhatItShowed) {
   Trial trial;
   trial.number = 4;
@@ -64,6 +87,7 @@ TEST(Observe, PrunedTrialTellsWhatItShowed) {
   trial.measurement.erase("latency_p50_us");
   const Observation observation = observation_of(two_objectives(), trial);
   EXPECT_EQ(observation.state, TrialState::kPruned);
+  EXPECT_TRUE(std::isnan(observation.lean)) << "of part of the samples";
   EXPECT_THAT(observation.objectives, ElementsAre(0.97, testing::IsNan()));
   EXPECT_THAT(observation.constraints, ElementsAre(DoubleEq(-0.01), DoubleEq(-600), DoubleEq(-390)));
 }
