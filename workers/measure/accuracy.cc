@@ -7,138 +7,14 @@
 #include <utility>
 
 namespace kerf::measure {
-namespace {
 
-using graph::DType;
-using graph::Shape;
 using graph::Tensor;
 
-constexpr double kLeastProbability = 1e-12;
+namespace {
+
 constexpr double kMostDecibel = 200;
 
-/// How a sample's values lie: `outer` × classes × `inner`; outer × inner places.
-struct View {
-  std::int64_t outer = 1;
-  std::int64_t classes = 1;
-  std::int64_t inner = 1;
-  [[nodiscard]] std::int64_t places() const { return outer * inner; }
-  [[nodiscard]] std::int64_t elements() const { return outer * classes * inner; }
-};
-
-View view_of(const Shape& shape) {
-  Shape sample(shape.begin() + 1, shape.end());
-  while (!sample.empty() && sample.back() == 1) sample.pop_back();
-  View view;
-  if (sample.size() >= 3) {  // a map: [classes, height, width, …]
-    view.classes = sample[0];
-    for (std::size_t i = 1; i < sample.size(); ++i) view.inner *= sample[i];
-    return view;
-  }
-  if (!sample.empty()) view.classes = sample.back();
-  if (sample.size() == 2) view.outer = sample[0];
-  return view;
-}
-
-/// The scores of one place.
-struct Place {
-  const float* first;
-  std::int64_t step;
-  std::int64_t classes;
-  [[nodiscard]] double score(std::int64_t c) const { return first[c * step]; }
-
-  /// −1 where all are NaN.
-  [[nodiscard]] std::int64_t top() const {
-    std::int64_t best = -1;
-    for (std::int64_t c = 0; c < classes; ++c) {
-      const float value = first[c * step];
-      if (!std::isnan(value) && (best < 0 || value > first[best * step])) best = c;
-    }
-    return best;
-  }
-
-  /// Whether fewer than `most` classes rank before `wanted`.
-  [[nodiscard]] bool among_top(std::int64_t wanted, int most) const {
-    const double own = score(wanted);
-    if (std::isnan(own)) return false;
-    int before = 0;
-    for (std::int64_t c = 0; c < classes; ++c) {
-      if (score(c) > own || (score(c) == own && c < wanted)) ++before;
-    }
-    return before < most;
-  }
-
-  /// ln Σ exp(score).
-  [[nodiscard]] double log_sum() const {
-    double largest = score(0);
-    for (std::int64_t c = 1; c < classes; ++c) largest = std::max(largest, score(c));
-    double sum = 0;
-    for (std::int64_t c = 0; c < classes; ++c) sum += std::exp(score(c) - largest);
-    return largest + std::log(sum);
-  }
-};
-
-Place place_at(const float* sample, const View& view, std::int64_t place) {
-  const std::int64_t outer = place / view.inner;
-  const std::int64_t inner = place % view.inner;
-  return {sample + outer * view.classes * view.inner + inner, view.inner, view.classes};
-}
-
-/// log_sum() where scores aren't probabilities yet.
-double norm_of(const Place& place, OutputKind kind) { return kind == OutputKind::kScores ? place.log_sum() : 0; }
-
-/// `norm` is norm_of(place).
-double log_probability(const Place& place, std::int64_t c, OutputKind kind, double norm) {
-  const double score = place.score(c);
-  if (kind == OutputKind::kScores) return score - norm;
-  return std::isnan(score) ? score : std::log(std::max(score, kLeastProbability));
-}
-
-/// Norms are norm_of() of both.
-double divergence(const Place& baseline, const Place& candidate, OutputKind kind, double p_norm, double q_norm) {
-  double sum = 0;
-  if (kind == OutputKind::kProbabilities) {
-    for (std::int64_t c = 0; c < baseline.classes; ++c) {
-      const double p = baseline.score(c);
-      const double q = candidate.score(c);
-      if (std::isnan(p) || std::isnan(q)) return std::nan("");
-      const double floored = std::max(p, kLeastProbability);
-      if (p > 0) sum += p * std::log(floored / std::max(q, kLeastProbability));
-    }
-  } else {
-    for (std::int64_t c = 0; c < baseline.classes; ++c) {
-      const double log_p = baseline.score(c) - p_norm;
-      const double p = std::exp(log_p);
-      if (p != 0) sum += p * (log_p - (candidate.score(c) - q_norm));
-    }
-  }
-  // Rounding may leave a hair below 0, which a divergence can't be.
-  return std::isnan(sum) ? sum : std::max(sum, 0.0);
-}
-
-bool is_integer(DType dtype) {
-  return dtype != DType::kF32 && dtype != DType::kF16 && dtype != DType::kBF16 &&
-         dtype != DType::kF64;
-}
-
 }  // namespace
-
-OutputKind output_kind(const graph::Graph& graph) {
-  if (graph.outputs.empty()) return OutputKind::kScores;
-  if (is_integer(graph.outputs[0].dtype)) return OutputKind::kClasses;
-  std::string value = graph.outputs[0].name;
-  // Back over what doesn't change numbers beyond rounding.
-  for (std::size_t steps = 0; steps <= graph.nodes.size(); ++steps) {
-    const graph::Node* node = graph.producer(value);
-    if (node == nullptr || node->inputs.empty()) return OutputKind::kScores;
-    if (node->op == "Softmax") return OutputKind::kProbabilities;
-    const bool passes = node->op == "Identity" || node->op == "Reshape" || node->op == "Flatten" ||
-                        node->op == "Squeeze" || node->op == "Unsqueeze" || node->op == "Cast" ||
-                        node->op == "QuantizeLinear" || node->op == "DequantizeLinear";
-    if (!passes) return OutputKind::kScores;
-    value = node->inputs[0];
-  }
-  return OutputKind::kScores;
-}
 
 double score_noise(const Tensor& baseline, const Tensor& candidate, OutputKind kind) {
   constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();
@@ -184,7 +60,7 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
                             std::to_string(labels.samples) + " samples; expected one entry a sample");
   }
   if (baseline != nullptr && (baseline->shape() != candidate.shape() ||
-                              is_integer(baseline->dtype()) != is_integer(candidate.dtype()))) {
+                              holds_classes(baseline->dtype()) != holds_classes(candidate.dtype()))) {
     return invalid_argument("the candidate's output has shape " +
                             graph::to_string(candidate.shape()) + "; expected the baseline's " +
                             graph::to_string(baseline->shape()));
@@ -227,7 +103,7 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
     double own_loss = 0;  // −log p(label), where there is one label
     if (one_label) {
       const Place place = place_at(mine, view, 0);
-      own_loss = -log_probability(place, labels.classes[at], kind_, norm_of(place, kind_));
+      own_loss = -place.log_probability(labels.classes[at], kind_, place.norm(kind_));
       cross_entropy_.add(own_loss);
     }
     if (!labels.classes.empty()) {
@@ -275,10 +151,10 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
         if (kind_ == OutputKind::kClasses) continue;
         const Place baseline_place = place_at(theirs, view, place);
         const Place candidate_place = place_at(mine, view, place);
-        const double p_norm = norm_of(baseline_place, kind_);
-        kl += divergence(baseline_place, candidate_place, kind_, p_norm, norm_of(candidate_place, kind_));
+        const double p_norm = baseline_place.norm(kind_);
+        kl += divergence(baseline_place, candidate_place, kind_, p_norm, candidate_place.norm(kind_));
         if (one_label) {
-          cross_entropy_rise_.add(own_loss + log_probability(baseline_place, labels.classes[at], kind_, p_norm));
+          cross_entropy_rise_.add(own_loss + baseline_place.log_probability(labels.classes[at], kind_, p_norm));
         }
       }
       verdict.agreement = static_cast<double>(equal) / static_cast<double>(places);

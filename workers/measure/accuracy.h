@@ -13,17 +13,9 @@
 #include "workers/measure/intervals.h"
 #include "workers/measure/moments.h"
 #include "workers/measure/race.h"
+#include "workers/measure/scores.h"
 
 namespace kerf::measure {
-
-/// What the model's first output holds.
-enum class OutputKind {
-  kScores,         ///< Logits, log-probabilities or anything that a softmax may follow.
-  kProbabilities,  ///< The model ends with Softmax: rows sum to 1.
-  kClasses,        ///< Integers: the class itself.
-};
-
-[[nodiscard]] OutputKind output_kind(const graph::Graph& graph);
 
 /// How far a candidate's log-scores are off: Σ (a − b)² / Σ a² over all places and classes, a and b less
 /// their mean over the classes of their place (which a softmax doesn't see). Each sample counts about

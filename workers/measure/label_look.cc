@@ -13,25 +13,14 @@ using graph::Tensor;
 
 namespace {
 
-constexpr double kLeastProbability = 1e-12;
-
 /// Whether each sample has one place alone.
 bool one_place(const Shape& shape) {
   return shape.size() > 1 && std::count_if(shape.begin() + 1, shape.end(), [](auto dim) { return dim != 1; }) == 1;
 }
 
-/// Of the classes of one place.
-void log_probabilities(std::span<const float> values, OutputKind kind, std::vector<double>& out) {
-  out.assign(values.begin(), values.end());
-  if (kind == OutputKind::kProbabilities) {
-    for (double& value : out) value = std::log(std::max(value, kLeastProbability));
-    return;
-  }
-  const double largest = *std::max_element(out.begin(), out.end());
-  double sum = 0;
-  for (const double value : out) sum += std::exp(value - largest);
-  const double norm = largest + std::log(sum);
-  for (double& value : out) value -= norm;
+/// Of outputs that have one place a sample.
+Place place_of(std::span<const float> values, std::size_t sample, std::size_t classes) {
+  return {values.data() + sample * classes, 1, static_cast<std::int64_t>(classes)};
 }
 
 }  // namespace
@@ -68,14 +57,17 @@ bool overconfident(const Tensor& outputs, std::span<const std::int64_t> labels, 
   const std::size_t classes = values.as<float>().size() / labels.size();
   double entropies = 0;
   Moments excess;
-  std::vector<double> p;
   for (std::size_t n = 0; n < labels.size(); ++n) {
     if (labels[n] < 0 || static_cast<std::size_t>(labels[n]) >= classes) return false;
-    log_probabilities(values.as<float>().subspan(n * classes, classes), kind, p);
+    const Place place = place_of(values.as<float>(), n, classes);
+    const double norm = place.norm(kind);
     double entropy = 0;
-    for (const double log : p) entropy -= std::exp(log) * log;
+    for (std::int64_t c = 0; c < place.classes; ++c) {
+      const double log = place.log_probability(c, kind, norm);
+      entropy -= std::exp(log) * log;
+    }
     entropies += entropy / samples;
-    excess.add(-p[static_cast<std::size_t>(labels[n])] - entropy);
+    excess.add(-place.log_probability(labels[n], kind, norm) - entropy);
   }
   const double error = std::sqrt(excess.variance() / samples);
   return excess.mean > kBeyond * entropies && excess.mean > kErrors * error;  // false where something isn't finite
@@ -99,28 +91,22 @@ Result<LabelLook> label_look(const Tensor& beside, const Tensor& plan, std::span
     return invalid_argument("looks: outputs that are not finite on the labelled samples");
   }
   const std::size_t classes = one.as<float>().size() / labels.size();
-  std::vector<double> p, q;
   LabelLook look;
   look.samples = samples;
   Moments lean;
   for (std::size_t n = 0; n < labels.size(); ++n) {
-    const auto theirs = one.as<float>().subspan(n * classes, classes);
-    log_probabilities(theirs, kind, p);
-    log_probabilities(other.as<float>().subspan(n * classes, classes), kind, q);
-    double kl = 0;
-    for (std::size_t c = 0; c < classes; ++c) {
-      const double share = kind == OutputKind::kProbabilities ? theirs[c] : std::exp(p[c]);
-      if (share > 0) kl += share * (p[c] - q[c]);
-    }
-    const auto label = static_cast<std::size_t>(labels[n]);
-    if (labels[n] < 0 || label >= classes) {
+    if (labels[n] < 0 || static_cast<std::size_t>(labels[n]) >= classes) {
       return invalid_argument("looks: label " + std::to_string(labels[n]) + "; expected a class from 0 to " +
                               std::to_string(classes - 1));
     }
+    const Place p = place_of(one.as<float>(), n, classes);
+    const Place q = place_of(other.as<float>(), n, classes);
+    const double p_norm = p.norm(kind);
+    const double q_norm = q.norm(kind);
+    const double kl = divergence(p, q, kind, p_norm, q_norm);
     look.kl += kl / static_cast<double>(samples);
-    lean.add(p[label] - q[label] - kl);
+    lean.add(p.log_probability(labels[n], kind, p_norm) - q.log_probability(labels[n], kind, q_norm) - kl);
   }
-  look.kl = std::max(look.kl, 0.0);  // but for rounding it can't be less
   look.lean = lean.mean;
   look.error = std::sqrt(lean.variance() / static_cast<double>(samples));
   return look;

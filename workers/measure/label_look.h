@@ -10,7 +10,7 @@
 #include "workers/compress/calibration.h"
 #include "workers/graph/graph.h"
 #include "workers/graph/tensor.h"
-#include "workers/measure/accuracy.h"
+#include "workers/measure/scores.h"
 
 namespace kerf::measure {
 
