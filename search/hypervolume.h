@@ -45,10 +45,10 @@ namespace kerf::search {
 ///      `accuracy_drop` minimised, with a bound `accuracy` min: the baseline's accuracy − the bound.
 ///   3. Shares maximised (accuracy, top5, agreement) and sqnr_db: 0.
 ///   4. `accuracy_drop` minimised: the baseline's accuracy where it is known, else 1.
-///   5. Errors minimised (mae, rmse): twice the baseline's. A tenth more, as of costs, is less than a few bits
+///   5. Errors minimised (mae, rmse, cross_entropy): twice the baseline's. A tenth more, as of costs, is less than a few bits
 ///      add to what a well-trained model has, and such a model's cheap candidates would count for nothing.
 ///   6. Otherwise minimised: 1.1 × the baseline's value, maximised: the value / 1.1. Where that
-///      value is 0 (kl, recovery_seconds): 1 nat, 600 s, else 1.
+///      value is 0 (kl, cross_entropy_rise, recovery_seconds): 1 nat, 600 s, else 1.
 /// A reference of 1 or 2 that just equals the baseline's own value would leave a candidate as good
 /// as the baseline without any volume; it is moved to the bad side by a tenth of the value's size,
 /// or by 0.01 for a share.
