@@ -16,6 +16,7 @@ enum class Direction { kMinimize, kMaximize };
 struct MetricInfo {
   std::string_view name;
   Direction better;        ///< The direction an objective takes unless it says otherwise.
+  bool of_outputs;         ///< Of what the model says, so that it depends on the samples.
   bool needs_labels;       ///< Measured only where the data set has labels.
   bool needs_latency;      ///< Needs the machine alone for a while.
   std::string_view meaning;

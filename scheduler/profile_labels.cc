@@ -110,26 +110,28 @@ void ProfilePlan::add_labels(const StudyDefinition& study, const search::SearchS
 std::vector<ProfilePlan::Want> ProfilePlan::labels_by_damage(const std::map<std::string, Json>& documents) const {
   const Looks looks(*this, documents);
   constexpr double kHopeless = 0.25;  // nats, of one value alone; a network at 4 bits is about there
-  std::map<std::string, double> damages;
-  std::map<std::string, double> hopeless;
+  struct Order {
+    double hopeless = 0;  // its KL where that is too much
+    double damage = 0;
+  };
+  std::map<std::string, Order> orders;
   for (const Dimension& dimension : dimensions_) {
     for (const Value& value : dimension.values) {
       if (value.label_key.empty()) continue;
       const double damage = adds(dimension, value, looks).damage;
-      double& most = damages[value.label_key];
-      if (std::isfinite(damage)) most = std::max(most, damage);
+      Order& order = orders[value.label_key];
+      if (std::isfinite(damage)) order.damage = std::max(order.damage, damage);
       const DamageLook* look = looks.damage(value.damage_key);
-      if (look != nullptr && look->kl > kHopeless) hopeless[value.label_key] = std::max(hopeless[value.label_key], look->kl);
+      if (look != nullptr && look->kl > kHopeless) order.hopeless = std::max(order.hopeless, look->kl);
     }
   }
   std::vector<Want> out = labels_;
-  std::stable_sort(out.begin(), out.end(),
-                   [&](const Want& a, const Want& b) {
-                     const double over_a = hopeless.contains(a.key) ? hopeless[a.key] : 0;
-                     const double over_b = hopeless.contains(b.key) ? hopeless[b.key] : 0;
-                     if (over_a != over_b) return over_a < over_b;
-                     return damages[a.key] > damages[b.key];
-                   });
+  std::stable_sort(out.begin(), out.end(), [&](const Want& a, const Want& b) {
+    const Order& first = orders[a.key];
+    const Order& second = orders[b.key];
+    if (first.hopeless != second.hopeless) return first.hopeless < second.hopeless;
+    return first.damage > second.damage;
+  });
   return out;
 }
 

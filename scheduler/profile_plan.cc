@@ -326,11 +326,10 @@ ProfilePlan::Adds ProfilePlan::adds(const Dimension& dimension, const Value& val
 }
 
 double ProfilePlan::in_metric(const std::string& metric, const Adds& adds, double base_us) const {
-  static const std::set<std::string> kFalls = {"accuracy", "top5", "agreement", "sqnr_db"};
-  static const std::set<std::string> kGrows = {"accuracy_drop", "cross_entropy", "cross_entropy_rise",
-                                              "mae",           "rmse",          "kl"};
-  if (kFalls.contains(metric)) return 0 - adds.damage;
-  if (kGrows.contains(metric)) return adds.damage;
+  const MetricInfo* info = find_metric(metric);
+  if (info != nullptr && info->of_outputs) {
+    return info->better == Direction::kMaximize ? 0 - adds.damage : adds.damage;
+  }
   if (metric == "latency_p50_us" || metric == "latency_p90_us" || metric == "latency_p99_us") return adds.us;
   if (metric == "latency_ratio") return adds.us / base_us;
   if (metric == "throughput_sps") {

@@ -13,13 +13,6 @@ namespace {
 // Of a front of more, every k-th: a payload stays small.
 constexpr std::size_t kMostRivals = 128;
 
-std::optional<double> number_in(const Json& measurement, const std::string& metric) {
-  if (!measurement.is_object()) return std::nullopt;
-  const auto found = measurement.find(metric);
-  if (found == measurement.end() || !found->is_number()) return std::nullopt;
-  return found->get<double>();
-}
-
 void tighten(std::map<std::string, double>& limits, const std::string& metric, double limit, bool at_most) {
   const auto [known, fresh] = limits.try_emplace(metric, limit);
   if (!fresh) known->second = at_most ? std::min(known->second, limit) : std::max(known->second, limit);
@@ -28,8 +21,8 @@ void tighten(std::map<std::string, double>& limits, const std::string& metric, d
 }  // namespace
 
 Racing::Racing(const StudyDefinition& study, const Json& baseline) : settings_(study.search.racing), study_(study) {
-  const auto base_accuracy = number_in(baseline, "accuracy");
-  const auto base_drop = number_in(baseline, "accuracy_drop");
+  const auto base_accuracy = search::measured(baseline, "accuracy");
+  const auto base_drop = search::measured(baseline, "accuracy_drop");
   const bool drops = base_accuracy && base_drop;  // there are labels, and a baseline to compare with
   if (drops) baseline_accuracy_ = base_accuracy;
   for (const Constraint& constraint : study.constraints) {
@@ -79,7 +72,7 @@ void Racing::learn(std::int64_t number, const Json& measurement) {
 }
 
 Trial Racing::paired(Trial trial) const {
-  const auto drop = number_in(trial.measurement, "accuracy_drop");
+  const auto drop = search::measured(trial.measurement, "accuracy_drop");
   if (trial.state == TrialState::kPruned && baseline_accuracy_ && drop) {
     trial.measurement["accuracy"] = *baseline_accuracy_ - *drop;
   }

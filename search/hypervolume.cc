@@ -7,6 +7,8 @@
 #include <optional>
 #include <stdexcept>
 
+#include "search/observe.h"
+
 namespace kerf::search {
 namespace {
 
@@ -204,15 +206,6 @@ bool is_share(std::string_view metric) {
          metric == "accuracy_drop";
 }
 
-std::optional<double> number_at(const Json& measurement, const std::string& metric) {
-  if (!measurement.is_object()) return std::nullopt;
-  const auto found = measurement.find(metric);
-  if (found == measurement.end() || !found->is_number()) return std::nullopt;
-  const double value = found->get<double>();
-  if (!std::isfinite(value)) return std::nullopt;
-  return value;
-}
-
 /// The tightest bound of a metric on one side.
 std::optional<double> bound_of(const StudyDefinition& study, std::string_view metric, bool upper) {
   std::optional<double> bound;
@@ -286,12 +279,12 @@ std::vector<double> hypervolume_contributions(std::span<const ObjectiveVector> p
 
 Result<std::vector<double>> reference_point(const StudyDefinition& study,
                                             const Json& baseline_measurement) {
-  const auto baseline_accuracy = number_at(baseline_measurement, "accuracy");
+  const auto baseline_accuracy = measured(baseline_measurement, "accuracy");
   std::vector<double> reference;
   for (const Objective& objective : study.objectives) {
     const std::string& metric = objective.metric;
     const bool minimise = objective.direction == Direction::kMinimize;
-    std::optional<double> own = number_at(baseline_measurement, metric);
+    std::optional<double> own = measured(baseline_measurement, metric);
     if (!own && metric == "accuracy_drop") own = 0.0;
     if (auto bound = bounded_reference(study, objective, baseline_accuracy)) {
       if (own && *bound == *own) {

@@ -25,26 +25,33 @@ std::optional<std::array<double, 2>> ci95_of(const Json& measurement, const std:
 }
 
 std::array<double, 2> interval_of(const Json& measurement, const std::string& metric, double value) {
-  if (metric == "accuracy") {
-    const auto drop = measurement.find("accuracy_drop");
-    const auto around = ci95_of(measurement, "accuracy_drop");
-    if (drop != measurement.end() && drop->is_number() && around) {
-      const double baseline = value + drop->get<double>();
-      return {baseline - (*around)[1], baseline - (*around)[0]};
-    }
-  }
-  if (metric == "cross_entropy") {
-    const auto rise = measurement.find("cross_entropy_rise");
-    const auto around = ci95_of(measurement, "cross_entropy_rise");
-    if (rise != measurement.end() && rise->is_number() && around) {
-      const double baseline = value - rise->get<double>();
-      return {baseline + (*around)[0], baseline + (*around)[1]};
+  if (const auto paired = paired_difference(metric)) {
+    const auto difference = measured(measurement, paired->metric);
+    const auto around = ci95_of(measurement, paired->metric);
+    if (difference && around) {
+      const double baseline = value - paired->sign * *difference;
+      const auto [low, high] = std::minmax({paired->sign * (*around)[0], paired->sign * (*around)[1]});
+      return {baseline + low, baseline + high};
     }
   }
   return ci95_of(measurement, metric).value_or(std::array{value, value});
 }
 
 }  // namespace
+
+std::optional<double> measured(const Json& measurement, const std::string& metric) {
+  if (!measurement.is_object()) return std::nullopt;
+  const auto found = measurement.find(metric);
+  if (found == measurement.end() || !found->is_number()) return std::nullopt;
+  const double value = found->get<double>();
+  return std::isfinite(value) ? std::optional(value) : std::nullopt;
+}
+
+std::optional<PairedDifference> paired_difference(const std::string& metric) {
+  if (metric == "accuracy") return PairedDifference{"accuracy_drop", -1};
+  if (metric == "cross_entropy") return PairedDifference{"cross_entropy_rise", 1};
+  return std::nullopt;
+}
 
 std::vector<Direction> directions_of(const StudyDefinition& study) {
   std::vector<Direction> out;
@@ -72,13 +79,7 @@ std::vector<double> bound_scales(std::span<const Constraint> constraints) {
 Outcome observe(const StudyDefinition& study, const Json& measurement) {
   Outcome out;
   const auto value_of = [&](const std::string& metric) {
-    if (measurement.is_object()) {
-      const auto found = measurement.find(metric);
-      if (found != measurement.end() && found->is_number()) {
-        const double value = found->get<double>();
-        if (std::isfinite(value)) return value;
-      }
-    }
+    if (const auto value = measured(measurement, metric)) return *value;
     if (std::find(out.missing.begin(), out.missing.end(), metric) == out.missing.end()) {
       out.missing.push_back(metric);
     }
@@ -112,12 +113,8 @@ Observation observation_of(const StudyDefinition& study, const Trial& trial) {
   out.objectives = std::move(outcome.objectives);
   out.constraints = std::move(outcome.constraints);
   if (trial.state == TrialState::kComplete) {
-    const auto number = [&](const char* metric) {
-      const auto found = trial.measurement.find(metric);
-      return found != trial.measurement.end() && found->is_number() ? found->get<double>() : kMissing;
-    };
-    out.kl = number("kl");
-    out.lean = number("cross_entropy_rise") - out.kl;
+    out.kl = measured(trial.measurement, "kl").value_or(kMissing);
+    out.lean = measured(trial.measurement, "cross_entropy_rise").value_or(kMissing) - out.kl;
   }
   return out;
 }

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,13 +19,25 @@ namespace kerf::search {
 struct Outcome {
   ObjectiveVector objectives;        ///< In the study's order; NaN where the metric is missing.
   std::vector<double> constraints;   ///< One a bound: value − max, min − value; NaN where missing.
-  /// Of the objectives; [v, v] where there is none. That of accuracy is around its difference from
-  /// the baseline on the same samples, where that is known: candidates are compared with each other.
+  /// Of the objectives; [v, v] where there is none. Where a paired_difference() is known it is around that:
+  /// candidates are compared with each other.
   std::vector<std::array<double, 2>> intervals;
   std::vector<std::string> missing;  ///< Metrics that were needed and aren't there, each once.
 
   [[nodiscard]] bool complete() const { return missing.empty(); }
 };
+
+/// A metric of a measurement's JSON; nothing where it is missing or isn't a finite number.
+[[nodiscard]] std::optional<double> measured(const Json& measurement, const std::string& metric);
+
+/// The metric that says what another one differs by from the baseline on the same samples.
+struct PairedDifference {
+  std::string metric;
+  double sign = 1;  ///< Metric = baseline + sign·difference.
+};
+
+/// Nothing for a metric that has none.
+[[nodiscard]] std::optional<PairedDifference> paired_difference(const std::string& metric);
 
 /// Directions of the study's objectives, in order.
 [[nodiscard]] std::vector<Direction> directions_of(const StudyDefinition& study);

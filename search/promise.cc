@@ -27,9 +27,8 @@ std::optional<Value> value_in(const Json& measurement, const std::string& metric
 
 // What depends on the samples. Sizes are the same on every split, times aren't measured again.
 bool depends_on_data(const std::string& metric) {
-  constexpr std::array kQuality = {"accuracy", "top5", "mae", "rmse", "accuracy_drop", "cross_entropy",
-                                       "cross_entropy_rise", "agreement", "kl", "sqnr_db"};
-  return std::find(kQuality.begin(), kQuality.end(), metric) != kQuality.end();
+  const MetricInfo* info = find_metric(metric);
+  return info != nullptr && info->of_outputs;
 }
 
 bool worse_than_promised(const Value& promised, const Value& measured, Direction better) {
@@ -65,8 +64,8 @@ std::vector<BrokenPromise> broken_promises(const StudyDefinition& study, const J
     out.push_back({metric, values.first.value, values.first.interval, values.second.value, bound});
   };
   const auto judge = [&](std::string metric) {
-    if (metric == "accuracy" && both("accuracy_drop")) metric = "accuracy_drop";
-    if (metric == "cross_entropy" && both("cross_entropy_rise")) metric = "cross_entropy_rise";
+    const auto paired = paired_difference(metric);
+    if (paired && both(paired->metric)) metric = paired->metric;
     const MetricInfo* info = find_metric(metric);
     const auto values = both(metric);
     if (info == nullptr || !values) return;

@@ -112,14 +112,6 @@ void NativeProposer::learn_one(const Told& told, std::size_t index) {
     // What a pruned trial didn't come to is taken as predicted, which leaves the mean where it is.
     metrics_[m].append(told.x, std::isfinite(value) ? value : metrics_[m].model().metric(layout_, told.x));
   }
-  if (!problem_.profile.leans.empty() && std::isfinite(told.lean) && std::isfinite(told.kl)) {
-    LeanTrial trial{{}, told.kl, told.lean};
-    for (std::size_t d = 0; d < layout_.size(); ++d) {
-      const auto change = problem_.profile.lean_at(d, static_cast<std::size_t>(told.x[d]));
-      if (change) trial.changes.push_back(*change);
-    }
-    lean_trials_.push_back(std::move(trial));
-  }
   kept_.push_back(index);
   if (kept_.size() > kMostKept) limit();
 }
@@ -149,8 +141,8 @@ void NativeProposer::limit() {
 void NativeProposer::tune(std::size_t count) {
   outlook_.bounds = find_bounds(std::span(told_).first(learned_), objectives_, outlook_.bounds.size());
   const bool thorough = count <= 40;
-  if (!lean_trials_.empty()) {
-    const auto leans = lean_terms(problem_.profile, layout_, believed_leans(problem_.profile.leans, lean_trials_));
+  if (!problem_.profile.leans.empty()) {
+    const auto leans = lean_terms(problem_.profile, layout_, believed_leans(problem_.profile.leans, lean_trials()));
     for (MetricSurrogate& metric : metrics_) metric.lean(leans);
   }
   for (std::size_t m = 0; m < metrics_.size(); ++m) {
@@ -160,6 +152,20 @@ void NativeProposer::tune(std::size_t count) {
     if (metrics_[m].believes_look() != believed) doubt(m, count);
   }
   judge(count);
+}
+
+// What learned trials did to labels.
+std::vector<LeanTrial> NativeProposer::lean_trials() const {
+  std::vector<LeanTrial> out;
+  for (const Told& told : std::span(told_).first(learned_)) {
+    LeanTrial trial{{}, told.kl, told.lean};
+    for (std::size_t d = 0; d < layout_.size(); ++d) {
+      const auto change = problem_.profile.lean_at(d, static_cast<std::size_t>(told.x[d]));
+      if (change) trial.changes.push_back(*change);
+    }
+    out.push_back(std::move(trial));
+  }
+  return out;
 }
 
 std::string NativeProposer::name_of_metric(std::size_t metric) const {

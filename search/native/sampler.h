@@ -42,6 +42,7 @@ class NativeProposer final : public Proposer {
   void learn();
   void learn_one(const Told& told, std::size_t index);
   void tune(std::size_t count);
+  [[nodiscard]] std::vector<LeanTrial> lean_trials() const;
   void limit();
   void doubt(std::size_t metric, std::size_t count);
   [[nodiscard]] std::string name_of_metric(std::size_t metric) const;
@@ -62,7 +63,6 @@ class NativeProposer final : public Proposer {
   std::vector<double> signs_;                 // +1 minimised, −1 maximised
   bool looked_ = false;
   std::vector<Told> told_;                    // complete ones, and pruned ones with NaN for what is not known
-  std::vector<LeanTrial> lean_trials_;  ///< What learned trials did to labels.
   std::size_t learned_ = 0;                   // of told_
   std::size_t next_tune_ = 3;
   std::vector<MetricSurrogate> metrics_;      // objectives, then constraints

@@ -23,9 +23,6 @@ double score_noise(const Tensor& baseline, const Tensor& candidate, OutputKind k
   if (view.classes < 2) return kUnknown;
   const Tensor theirs = baseline.to_f32();
   const Tensor own = candidate.to_f32();
-  const auto score = [kind](const Place& place, std::int64_t c) {
-    return kind == OutputKind::kProbabilities ? std::log(std::max(place.score(c), kLeastProbability)) : place.score(c);
-  };
   double signal = 0;
   double noise = 0;
   for (std::int64_t n = 0; n < baseline.dim(0); ++n) {
@@ -35,8 +32,8 @@ double score_noise(const Tensor& baseline, const Tensor& candidate, OutputKind k
       // Sums of squares less those of the means.
       double sum = 0, squares = 0, difference = 0, differences = 0;
       for (std::int64_t c = 0; c < view.classes; ++c) {
-        const double reference = score(a, c);
-        const double off = reference - score(b, c);
+        const double reference = a.log_probability(c, kind, 0);  // a norm would fall out with the mean
+        const double off = reference - b.log_probability(c, kind, 0);
         sum += reference;
         squares += reference * reference;
         difference += off;
@@ -100,10 +97,12 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
     verdict.compared = theirs != nullptr;
     const bool scored = kind_ != OutputKind::kClasses && view.classes > 1;
     const bool one_label = !labels.classes.empty() && scored && labels.classes[at] >= 0 && labels.classes[at] < view.classes;
-    double own_loss = 0;  // −log p(label), where there is one label
+    double own_norm = 0;  // both where there is one label
+    double own_loss = 0;  // −log p(label)
     if (one_label) {
       const Place place = place_at(mine, view, 0);
-      own_loss = -place.log_probability(labels.classes[at], kind_, place.norm(kind_));
+      own_norm = place.norm(kind_);
+      own_loss = -place.log_probability(labels.classes[at], kind_, own_norm);
       cross_entropy_.add(own_loss);
     }
     if (!labels.classes.empty()) {
@@ -152,7 +151,8 @@ Result<void> QualityMeter::add(const Tensor& candidate, const Tensor* baseline,
         const Place baseline_place = place_at(theirs, view, place);
         const Place candidate_place = place_at(mine, view, place);
         const double p_norm = baseline_place.norm(kind_);
-        kl += divergence(baseline_place, candidate_place, kind_, p_norm, candidate_place.norm(kind_));
+        const double q_norm = one_label ? own_norm : candidate_place.norm(kind_);
+        kl += divergence(baseline_place, candidate_place, kind_, p_norm, q_norm);
         if (one_label) {
           cross_entropy_rise_.add(own_loss + baseline_place.log_probability(labels.classes[at], kind_, p_norm));
         }

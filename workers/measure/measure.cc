@@ -170,11 +170,9 @@ class Measurer {
   }
 
   [[nodiscard]] bool wants_quality() const {
-    static const std::set<std::string> kQuality = {"accuracy", "top5",      "mae", "rmse",
-                                                   "accuracy_drop", "cross_entropy", "cross_entropy_rise",
-                                                   "agreement", "kl", "sqnr_db"};
-    return std::any_of(kQuality.begin(), kQuality.end(),
-                       [&](const std::string& metric) { return request_.wants(metric); });
+    return std::any_of(metrics().begin(), metrics().end(), [&](const MetricInfo& metric) {
+      return metric.of_outputs && request_.wants(std::string(metric.name));
+    });
   }
 
   /// The executor that is timed; what is known without running much comes with it.

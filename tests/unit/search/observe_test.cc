@@ -27,6 +27,15 @@ Json measurement() {
           {"latency_ci95_us", {49.0, 52.0}}, {"accuracy_drop", 0.01}, {"storage_bytes", 400}};
 }
 
+Trial measured_trial(TrialState state) {
+  Trial trial;
+  trial.number = 4;
+  trial.choices = {1, 2};
+  trial.state = state;
+  trial.measurement = measurement();
+  return trial;
+}
+
 TEST(Observe, ReadsObjectivesInOrderAndBoundsAsDistances) {
   const Outcome outcome = observe(two_objectives(), measurement());
   EXPECT_TRUE(outcome.complete());
@@ -66,11 +75,7 @@ TEST(Observe, IntervalOfACrossEntropyIsThatOfItsRise) {
 }
 
 TEST(Observe, CompleteTrialTellsWhatLabelsSayBeyondTheOutputs) {
-  Trial trial;
-  trial.number = 3;
-  trial.choices = {1, 2};
-  trial.state = TrialState::kComplete;
-  trial.measurement = measurement();
+  Trial trial = measured_trial(TrialState::kComplete);
   EXPECT_TRUE(std::isnan(observation_of(two_objectives(), trial).lean)) << "nobody measured it";
   trial.measurement["kl"] = 0.25;
   trial.measurement["cross_entropy_rise"] = 0.125;
@@ -79,11 +84,7 @@ TEST(Observe, CompleteTrialTellsWhatLabelsSayBeyondTheOutputs) {
 }
 
 TEST(Observe, PrunedTrialTellsWhatItShowed) {
-  Trial trial;
-  trial.number = 4;
-  trial.choices = {1, 2};
-  trial.state = TrialState::kPruned;
-  trial.measurement = measurement();
+  Trial trial = measured_trial(TrialState::kPruned);
   trial.measurement.erase("latency_p50_us");
   const Observation observation = observation_of(two_objectives(), trial);
   EXPECT_EQ(observation.state, TrialState::kPruned);
@@ -93,11 +94,7 @@ TEST(Observe, PrunedTrialTellsWhatItShowed) {
 }
 
 TEST(Observe, CompleteTrialWithoutAMetricIsToldAsFailed) {
-  Trial trial;
-  trial.number = 4;
-  trial.choices = {1, 2};
-  trial.state = TrialState::kComplete;
-  trial.measurement = measurement();
+  Trial trial = measured_trial(TrialState::kComplete);
   EXPECT_EQ(observation_of(two_objectives(), trial).state, TrialState::kComplete);
   trial.measurement.erase("accuracy_drop");
   const Observation observation = observation_of(two_objectives(), trial);
