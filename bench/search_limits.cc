@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <set>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -195,6 +196,31 @@ std::vector<Solution> searched_front(const OpenTable& table) {
   return front;
 }
 
+/// Hypervolume of the best few of these points: chosen greedily, then exchanged while that gains.
+double best_few(const OpenTable& table, const std::vector<Point>& points, std::size_t count) {
+  std::vector<Point> chosen;
+  double most = 0;
+  const auto best_of_all = [&](std::size_t place) {
+    for (const Point& p : points) {
+      std::vector<Point> with = chosen;
+      with[place] = p;
+      const double volume = table.volume(with);
+      if (volume <= most + 1e-12) continue;
+      most = volume;
+      chosen = std::move(with);
+    }
+  };
+  for (std::size_t k = 0; k < std::min(count, points.size()); ++k) {
+    chosen.push_back(points.front());
+    best_of_all(k);
+  }
+  for (double before = -1; before < most;) {
+    before = most;
+    for (std::size_t k = 0; k < chosen.size(); ++k) best_of_all(k);
+  }
+  return most;
+}
+
 }  // namespace
 
 TableLimits limits_of(const Json& document, std::size_t trials) {
@@ -206,26 +232,33 @@ TableLimits limits_of(const Json& document, std::size_t trials) {
   std::vector<Point> points;
   for (const Solution& one : out.exact ? every_point(table) : searched_front(table)) points.push_back(one.values);
   out.whole = table.volume(points);
-  std::vector<Point> chosen;
-  const auto best_of_all = [&](std::size_t place) {
-    for (const Point& p : points) {
-      std::vector<Point> with = chosen;
-      with[place] = p;
-      const double volume = table.volume(with);
-      if (volume <= out.few + 1e-12) continue;
-      out.few = volume;
-      chosen = std::move(with);
-    }
-  };
-  for (std::size_t k = 0; k < std::min(trials, points.size()); ++k) {
-    chosen.push_back(points.front());
-    best_of_all(k);
-  }
-  for (double before = -1; before < out.few;) {
-    before = out.few;
-    for (std::size_t k = 0; k < chosen.size(); ++k) best_of_all(k);
-  }
+  out.few = best_few(table, points, trials);
   return out;
+}
+
+double one_shot_of(const Json& document, std::size_t trials) {
+  constexpr int kRatios = 400;
+  const OpenTable table(document);
+  std::set<std::vector<int>> solutions;
+  for (std::size_t v = 0; v < table.choices(0); ++v) {
+    solutions.insert(std::vector<int>(table.layers(), static_cast<int>(v)));
+  }
+  for (int k = 0; k < kRatios; ++k) {
+    const double ratio = std::exp(-8 + 16.0 * k / (kRatios - 1));
+    std::vector<int> x;
+    for (const Json& layer : document["layers"]) {
+      std::vector<double> costs;
+      for (const Json& choice : layer["choices"]) {
+        const Json& seen = choice["profile"];
+        costs.push_back(ratio * seen["loss"].get<double>() + seen["latency"].get<double>());
+      }
+      x.push_back(static_cast<int>(std::min_element(costs.begin(), costs.end()) - costs.begin()));
+    }
+    solutions.insert(std::move(x));
+  }
+  std::vector<Point> points;
+  for (const std::vector<int>& x : solutions) points.push_back(table.at(x));
+  return best_few(table, points, trials);
 }
 
 }  // namespace kerf::search
