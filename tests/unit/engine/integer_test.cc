@@ -220,6 +220,22 @@ TEST(IntegerFlow, BytesStayBytesThroughPoolConcatFlattenAndMean) {
   EXPECT_EQ(count_steps(ran, "quantize"), 1) << "at the entry only";
 }
 
+// Values before a mean over places may be bf16, which integer kernels of a processor without AVX-512 don't give.
+TEST(IntegerFlow, TheLastConvolutionBeforeAMeanHasAKernelOfItsOwnOnEveryProcessor) {
+  Random random;
+  Builder b;
+  const std::string x = b.rounded(b.input({1, 32, 8, 8}), 0.03F, 0, DType::kU8);
+  const auto conv = [&](std::int64_t k) {
+    const std::string w = b.integer_weights(random.bytes(DType::kS8, {32, 32, k, k}, -127, 127), std::vector<float>(32, 0.002F), 0);
+    return b.node("Conv", {x, w, b.constant(random.f32({32}))}, {{"pads", Ints{k / 2, k / 2, k / 2, k / 2}}});
+  };
+  b.output(b.node("GlobalAveragePool", {conv(3)}));
+  b.output(b.node("GlobalAveragePool", {b.node("Relu", {b.node("Add", {conv(3), conv(1)})})}));
+  const Ran ran = expect_within_steps(b.graph, random_inputs(b.graph, random), 0.1F);
+  EXPECT_EQ(count_steps(ran, "Conv"), 3);
+  for (const StepInfo& step : ran.steps) EXPECT_FALSE(step.kernel.starts_with("ref")) << step.name << ": " << step.kernel;
+}
+
 TEST(IntegerFlow, ResidualOfAnotherLayerWithoutRoundingIsAddedAsF32) {
   Random random;
   Builder b;

@@ -198,7 +198,15 @@ Result<std::optional<LayerOutcome>> fuse(Values& values, const LayerCall& call, 
     if (quantize) destination = chain.quantize->dtype;
     else if (whole && bf16_output && call.input_numeric.dtype != DType::kF32 && (call.weight_zero == 0 || call.kind == LayerCall::Kind::kMatrix)) destination = DType::kBF16;
     for (const bool by_sum : {true, false}) {
-      const auto found = find_kernel(values, call, chain, links, quantize, destination, by_sum);
+      auto found = find_kernel(values, call, chain, links, quantize, destination, by_sum);
+      // A processor without AVX-512 has integer kernels that give f32 but none that give bf16.
+      if (found && is_slow(*found) && destination == DType::kBF16) {
+        auto wide = find_kernel(values, call, chain, links, quantize, DType::kF32, by_sum);
+        if (wide && !is_slow(*wide)) {
+          found = std::move(wide);
+          destination = DType::kF32;
+        }
+      }
       if (!found || (is_slow(*found) && !(accept_slow && cut == count + 1))) continue;
       if (signs && !is_8_bit(destination) && sign_links(chain, links) && bits_win(values, call, signs->geometry, *found, {&chain, links, destination, by_sum})) {
         KERF_ASSIGN(const Rep rep, emit_sign_layer(values, call, *signs, chain, links, destination));
