@@ -68,6 +68,16 @@ std::string onednn_version() {
   return std::to_string(version->major) + "." + std::to_string(version->minor) + "." + std::to_string(version->patch);
 }
 
+namespace {
+
+bool may_use(int isa) { return (dnnl_get_effective_cpu_isa() & isa) == isa; }
+
+}  // namespace
+
+bool has_vnni() { return may_use(dnnl_cpu_isa_avx2_vnni) || may_use(dnnl_cpu_isa_avx512_core_vnni); }
+
+bool has_bf16() { return may_use(dnnl_cpu_isa_avx2_vnni_2) || may_use(dnnl_cpu_isa_avx512_core_bf16); }
+
 std::string isa_in_use() {
   switch (dnnl_get_effective_cpu_isa()) {
     case dnnl_cpu_isa_sse41: return "sse41";

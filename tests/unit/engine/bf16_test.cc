@@ -19,6 +19,7 @@ std::map<std::string, Attribute> with_pads(std::int64_t pad) {
 constexpr float kTolerance = 1.0F / 64.0F;
 
 TEST(Bf16, ValuesStayBf16BetweenLayers) {
+  KERF_NEEDS_BF16();
   Random random;
   Builder b;
   const std::string x = b.input({2, 3, 12, 12});
@@ -45,6 +46,7 @@ TEST(Bf16, ValuesStayBf16BetweenLayers) {
 }
 
 TEST(Bf16, MixesWithF32AndIntegerLayers) {
+  KERF_NEEDS_BF16();
   Random random;
   Builder b;
   const std::string x = b.input({1, 8, 8, 8});

@@ -40,6 +40,7 @@ Graph two_layers(Random& random) {
 }
 
 TEST(DynamicRange, LayersRunInIntegersWithTheRangeOfWhatComes) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(71);
   for (const int threads : {1, 2}) {
     const Graph graph = two_layers(random);
@@ -59,6 +60,7 @@ TEST(DynamicRange, LayersRunInIntegersWithTheRangeOfWhatComes) {
 }
 
 TEST(DynamicRange, WhoCannotUseTheBytesReadsNumbers) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(72);
   Builder b;
   const std::string x = b.input({1, 6, 5, 5});

@@ -21,6 +21,7 @@ bool runs_plain(const Ran& ran) {
 }
 
 TEST(ConvIntegerSums, AreExactForEveryTypeWindowAndZeroPoint) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(91);
   for (int round = 0; round < 60; ++round) {
     SCOPED_TRACE("round " + std::to_string(round) + ", seed " + std::to_string(random.seed()));
@@ -65,6 +66,7 @@ TEST(ConvIntegerSums, AreExactForEveryTypeWindowAndZeroPoint) {
 }
 
 TEST(ConvIntegerSums, BeyondWhatAFloatHolds) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(92);
   for (const DType weights : {DType::kU8, DType::kS8}) {
     for (const DType source : {DType::kU8, DType::kS8}) {
@@ -92,6 +94,7 @@ TEST(ConvIntegerSums, BeyondWhatAFloatHolds) {
 }
 
 TEST(MatMulIntegerSums, AreExactBeyondWhatAFloatHolds) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(96);
   for (const DType weights : {DType::kU8, DType::kS8}) {
     for (const DType source : {DType::kU8, DType::kS8}) {
@@ -137,6 +140,7 @@ std::string integer_layer(Builder& b, const std::string& op, const Dynamic& x, c
 }
 
 TEST(DynamicLayers, ConvolutionsRunAsOneIntegerPrimitiveWithBiasAndActivation) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(93);
   for (const DType type : {DType::kS8, DType::kU8}) {
     for (const int zero : {0, 1, 100, 128, 131}) {
@@ -161,6 +165,7 @@ TEST(DynamicLayers, ConvolutionsRunAsOneIntegerPrimitiveWithBiasAndActivation) {
 }
 
 TEST(DynamicLayers, ThreeProductsShareOneRange) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(94);
   for (const DType type : {DType::kS8, DType::kU8}) {
     Builder b;
@@ -186,6 +191,7 @@ TEST(DynamicLayers, ThreeProductsShareOneRange) {
 }
 
 TEST(DynamicLayers, WhatElseReadsTheSumsKeepsThemIntegers) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(95);
   Builder b;
   const Dynamic x = dynamic(b, b.input({3, 16}));

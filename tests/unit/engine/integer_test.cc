@@ -50,6 +50,7 @@ void PrintTo(const ConvCase& c, std::ostream* out) {
 class IntegerConvolution : public ::testing::TestWithParam<ConvCase> {};
 
 TEST_P(IntegerConvolution, GivesTheIntegersOfExactAccumulation) {
+  KERF_NEEDS_EXACT_INTEGERS();
   const ConvCase& c = GetParam();
   Random random;
   Builder b;
@@ -139,6 +140,7 @@ INSTANTIATE_TEST_SUITE_P(
                       ConvCase{{1, 64, 8, 8}, {32, 64, 1, 1}, 1, 1, 0, kU8, kToU8, true, 1}));
 
 TEST(IntegerGemm, GivesTheIntegersOfExactAccumulation) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random;
   for (const bool transposed : {true, false}) {
     for (const Format& from : {kU8, kU8Shifted, kS8}) {
@@ -251,6 +253,7 @@ TEST(IntegerFlow, ResidualOfAnotherLayerWithoutRoundingIsAddedAsF32) {
 }
 
 TEST(IntegerFlow, PairsAroundEveryOperatorAsOnnxRuntimeWritesThem) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random;
   Builder b;
   const auto round = [&](const std::string& v, float scale, int zero) { return b.rounded(v, scale, zero, DType::kU8); };
@@ -287,6 +290,7 @@ TEST(WeightOnly, RoundedWeightsRunInF32AndSaySo) {
 }
 
 TEST(IntegerWeights, FormsThatIntegerKernelsCannotTakeRunInF32) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random;
   const auto run_with = [&](const Tensor& values, const Tensor& zeros, std::int64_t axis) {
     Builder b;

@@ -51,6 +51,7 @@ TEST(OpenConvolution, WeightsAndBiasMayBeValues) {
 
 /// Scores and mixture of an attention between pairs of QuantizeLinear and DequantizeLinear.
 TEST(IntegerProduct, OfTwoQuantizedValuesGivesBytesForTheNextOne) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(102);
   for (const auto& [left, right] : {std::pair(DType::kU8, DType::kU8), std::pair(DType::kU8, DType::kS8), std::pair(DType::kS8, DType::kS8), std::pair(DType::kS8, DType::kU8)}) {
     for (const bool rounded : {true, false}) {
@@ -75,6 +76,7 @@ TEST(IntegerProduct, OfTwoQuantizedValuesGivesBytesForTheNextOne) {
 }
 
 TEST(IntegerProduct, SoftmaxRoundsItsOwnResult) {
+  KERF_NEEDS_EXACT_INTEGERS();
   Random random(103);
   Builder b;
   const std::string p = b.rounded(b.node("Softmax", {b.input({2, 3, 9, 9})}), 1.0F / 255, 0, DType::kU8);
@@ -114,6 +116,7 @@ Graph attention(Random& random, const char* precision) {
 }
 
 TEST(Bf16Product, BetweenBf16LayersRunsInBf16) {
+  KERF_NEEDS_BF16();
   for (const char* precision : {"bf16", static_cast<const char*>(nullptr)}) {
     Random random(104);
     const Graph graph = attention(random, precision);
@@ -159,6 +162,7 @@ TEST(Patches, OfAnImageBecomeRowsWithoutACopy) {
 }
 
 TEST(BatchedWeights, RunAsProductsOfTheLibraryInEveryPrecision) {
+  KERF_NEEDS_BF16();
   Random random(108);
   for (const char* form : {"f32", "bf16", "rounded"}) {
     SCOPED_TRACE(form);

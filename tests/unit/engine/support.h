@@ -20,6 +20,11 @@ using graph::Node;
 using graph::Shape;
 using graph::Tensor;
 
+#define KERF_NEEDS_EXACT_INTEGERS() \
+  if (!::kerf::engine::has_vnni()) GTEST_SKIP() << "no VNNI in use: " << ::kerf::engine::isa_in_use()
+#define KERF_NEEDS_BF16() \
+  if (!::kerf::engine::has_bf16()) GTEST_SKIP() << "no bf16 in use: " << ::kerf::engine::isa_in_use()
+
 /// Seeded numbers; KERF_TEST_SEED in the environment replays a run.
 class Random {
  public:

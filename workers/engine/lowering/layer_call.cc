@@ -1,9 +1,8 @@
 #include "workers/engine/lowering/layer_call.h"
 
-#include <dnnl.h>
-
 #include <algorithm>
 
+#include "workers/engine/executor.h"
 #include "workers/engine/kernels/primitive.h"
 #include "workers/engine/lowering/conv_desc.h"
 
@@ -220,9 +219,7 @@ void choose_float(const Node& node, const LayerWeights& weights, LayerCall& call
 
 ByteWeights byte_weights(const LayerCall& call) {
   ByteWeights out{call.weights_data, call.weight_scales};
-  const int isa = dnnl_get_effective_cpu_isa();
-  const auto has = [isa](int wanted) { return (isa & wanted) == wanted; };
-  if (has(dnnl_cpu_isa_avx2_vnni) || has(dnnl_cpu_isa_avx512_core_vnni)) return out;
+  if (has_vnni()) return out;
   if (call.kind != LayerCall::Kind::kConv || call.input_numeric.dtype != DType::kS8 || call.weight_zero != 0) return out;
   const auto given = call.weights_data.as<std::int8_t>();
   if (std::ranges::any_of(given, [](std::int8_t w) { return w < -64 || w > 63; })) return out;
