@@ -18,6 +18,12 @@ EXAMPLES = ROOT / "examples"
 SHARED = ROOT.parent / "shared" / "data"
 
 
+def has_vnni():
+    """Whether the processor adds products of bytes in 32 bits."""
+    flags = pathlib.Path("/proc/cpuinfo").read_text().split()
+    return "avx512_vnni" in flags or "avx_vnni" in flags
+
+
 def kerf(*arguments, timeout=300, check=True, **more):
     """Runs kerf; with check=True a failure shows what it said."""
     done = subprocess.run([KERF, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, **more)
