@@ -33,6 +33,8 @@ class Run(unittest.TestCase):
         return report
 
     def check_promises(self, case, folder, report):
+        if not support.has_vnni():
+            self.skipTest("no VNNI: oneDNN's sums of bytes saturate, ONNX Runtime's are exact")
         x, y = case.inputs("evaluation"), case.labels("evaluation")
         base = support.accuracy(support.onnxruntime_outputs(case.model, x), y)
         self.assertAlmostEqual(report["baseline"]["metrics"]["accuracy"], base, delta=0.001)
