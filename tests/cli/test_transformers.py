@@ -95,7 +95,7 @@ class Transformers(unittest.TestCase):
 
         self.each(check)
 
-    @unittest.skipUnless(support.has_vnni(), "no VNNI: sums of bytes saturate, products of values run in f32")
+    @support.needs_vnni
     def test_statically_quantized_files_compute_the_attention_in_integers(self):
         from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
         logging.disable(logging.WARNING)
@@ -129,7 +129,7 @@ class Transformers(unittest.TestCase):
 
         self.each(check)
 
-    @unittest.skipUnless(support.has_vnni(), "no VNNI: sums of bytes saturate, products of values run in f32")
+    @support.needs_vnni
     def test_dynamically_quantized_files_run_in_integers(self):
         from onnxruntime.quantization import QuantType, quantize_dynamic
         logging.disable(logging.WARNING)

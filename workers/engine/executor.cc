@@ -68,15 +68,11 @@ std::string onednn_version() {
   return std::to_string(version->major) + "." + std::to_string(version->minor) + "." + std::to_string(version->patch);
 }
 
-namespace {
-
-bool may_use(int isa) { return (dnnl_get_effective_cpu_isa() & isa) == isa; }
-
-}  // namespace
-
-bool has_vnni() { return may_use(dnnl_cpu_isa_avx2_vnni) || may_use(dnnl_cpu_isa_avx512_core_vnni); }
-
-bool has_bf16() { return may_use(dnnl_cpu_isa_avx2_vnni_2) || may_use(dnnl_cpu_isa_avx512_core_bf16); }
+bool has_vnni() {
+  const int isa = dnnl_get_effective_cpu_isa();
+  const auto allowed = [isa](int wanted) { return (isa & wanted) == wanted; };
+  return allowed(dnnl_cpu_isa_avx2_vnni) || allowed(dnnl_cpu_isa_avx512_core_vnni);
+}
 
 std::string isa_in_use() {
   switch (dnnl_get_effective_cpu_isa()) {

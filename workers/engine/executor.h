@@ -105,7 +105,5 @@ void release_caches();
 /// Whether the processor adds products of bytes in 32 bits. Where it doesn't, oneDNN's 8-bit kernels add pairs in
 /// 16 bits, which saturate (u8), or halve the weights first (s8): sums aren't exact there.
 [[nodiscard]] bool has_vnni();
-/// Whether oneDNN has kernels for bf16.
-[[nodiscard]] bool has_bf16();
 
 }  // namespace kerf::engine

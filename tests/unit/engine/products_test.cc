@@ -116,8 +116,8 @@ Graph attention(Random& random, const char* precision) {
 }
 
 TEST(Bf16Product, BetweenBf16LayersRunsInBf16) {
-  KERF_NEEDS_BF16();
   for (const char* precision : {"bf16", static_cast<const char*>(nullptr)}) {
+    if (precision != nullptr && !has_bf16()) continue;  // said below
     Random random(104);
     const Graph graph = attention(random, precision);
     Random data(105);
@@ -131,6 +131,7 @@ TEST(Bf16Product, BetweenBf16LayersRunsInBf16) {
     }
     EXPECT_EQ(products, 6);
   }
+  KERF_NEEDS_BF16();
 }
 
 TEST(Bf16Product, OfAnF32LayerStaysF32) {
@@ -162,10 +163,10 @@ TEST(Patches, OfAnImageBecomeRowsWithoutACopy) {
 }
 
 TEST(BatchedWeights, RunAsProductsOfTheLibraryInEveryPrecision) {
-  KERF_NEEDS_BF16();
   Random random(108);
   for (const char* form : {"f32", "bf16", "rounded"}) {
     SCOPED_TRACE(form);
+    if (std::string(form) == "bf16" && !has_bf16()) continue;  // said below
     Builder b;
     const std::string x = b.input({1, 4, 9, 16});
     std::map<std::string, Attribute> attributes;
@@ -180,6 +181,7 @@ TEST(BatchedWeights, RunAsProductsOfTheLibraryInEveryPrecision) {
     ASSERT_NE(layer, nullptr);
     EXPECT_EQ(layer->executes_as, attributes.empty() ? "f32" : "bf16");
   }
+  KERF_NEEDS_BF16();
 }
 
 TEST(ShortTimeTransform, OfARealSignalIsAConvolution) {
