@@ -20,12 +20,12 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 def has_vnni():
-    """Whether the processor adds products of bytes in 32 bits; without, oneDNN's sums saturate where ONNX Runtime's are exact."""
+    """Whether the processor adds products of bytes in 32 bits; without, those that ONNX Runtime multiplies may saturate."""
     flags = pathlib.Path("/proc/cpuinfo").read_text().split()
     return "avx512_vnni" in flags or "avx_vnni" in flags
 
 
-needs_vnni = unittest.skipUnless(has_vnni(), "no VNNI: sums of bytes saturate, and some products run in f32")
+needs_vnni = unittest.skipUnless(has_vnni(), "no VNNI: ONNX Runtime's sums of bytes may saturate, ours run in f32")
 
 
 def kerf(*arguments, timeout=300, check=True, **more):

@@ -187,7 +187,6 @@ class HostileTest : public ::testing::Test {
 class HostileModels : public HostileTest, public ::testing::WithParamInterface<Hostile> {};
 
 TEST_P(HostileModels, EveryTechniqueIsRightOrRefused) {
-  if (!engine::has_vnni()) GTEST_SKIP() << "no VNNI in use: " << engine::isa_in_use();
   GraphBuilder b(41);
   auto x = b.relu("r1", b.conv("conv1", b.input("x", {-1, 2, 8, 8}), 2, 6));
   x = b.op("sum", "Add", {b.conv("conv2", x, 6, 6), x});
@@ -211,7 +210,6 @@ INSTANTIATE_TEST_SUITE_P(All, HostileModels, ::testing::ValuesIn(hostile()),
 
 /// What calibration never saw saturates, or makes the range of its call: other samples stay sound.
 TEST_F(HostileTest, AnOutlierThatCalibrationNeverSaw) {
-  if (!engine::has_vnni()) GTEST_SKIP() << "no VNNI in use: " << engine::isa_in_use();
   GraphBuilder b(47);
   auto x = b.relu("r1", b.conv("conv1", b.input("x", {-1, 2, 8, 8}), 2, 6));
   b.gemm("fc2", b.relu("r3", b.gemm("fc1", b.flatten("rows", b.max_pool("pool", x)), 96, 8)), 8, 4, false);
@@ -254,7 +252,6 @@ TEST_F(HostileTest, LayersOfOneChannelAndOneInput) {
 
 /// One initializer that two layers read, of each kind.
 TEST_F(HostileTest, WeightsThatTwoLayersShare) {
-  if (!engine::has_vnni()) GTEST_SKIP() << "no VNNI in use: " << engine::isa_in_use();
   GraphBuilder b(45);
   auto x = b.relu("r1", b.conv("conv1", b.input("x", {-1, 4, 6, 6}), 4, 4));
   b.conv("conv2", x, 4, 4);

@@ -40,7 +40,6 @@ Graph two_layers(Random& random) {
 }
 
 TEST(DynamicRange, LayersRunInIntegersWithTheRangeOfWhatComes) {
-  KERF_NEEDS_EXACT_INTEGERS();
   Random random(71);
   for (const int threads : {1, 2}) {
     const Graph graph = two_layers(random);
@@ -50,7 +49,7 @@ TEST(DynamicRange, LayersRunInIntegersWithTheRangeOfWhatComes) {
         int layers = 0;
         for (const StepInfo& step : ran.steps) {
           if (!step.is_layer) continue;
-          EXPECT_EQ(step.executes_as, "s8") << step.kernel;
+          EXPECT_EQ(step.executes_as, full_bytes()) << step.kernel;
           ++layers;
         }
         EXPECT_EQ(layers, 2);
@@ -60,7 +59,6 @@ TEST(DynamicRange, LayersRunInIntegersWithTheRangeOfWhatComes) {
 }
 
 TEST(DynamicRange, WhoCannotUseTheBytesReadsNumbers) {
-  KERF_NEEDS_EXACT_INTEGERS();
   Random random(72);
   Builder b;
   const std::string x = b.input({1, 6, 5, 5});
@@ -69,7 +67,7 @@ TEST(DynamicRange, WhoCannotUseTheBytesReadsNumbers) {
   b.output(b.node("Add", {conv, parts.real}));
   b.output(b.node("Conv", {parts.real, b.constant(random.f32({2, 6, 3, 3}))}));  // f32 weights
   const Ran ran = expect_like_reference(b.graph, {random.f32({1, 6, 5, 5})}, 1e-4F);
-  EXPECT_TRUE(std::any_of(ran.steps.begin(), ran.steps.end(), [](const StepInfo& s) { return s.is_layer && s.executes_as == "s8"; }));
+  EXPECT_TRUE(std::any_of(ran.steps.begin(), ran.steps.end(), [](const StepInfo& s) { return s.is_layer && s.executes_as == full_bytes(); }));
   EXPECT_TRUE(std::any_of(ran.steps.begin(), ran.steps.end(), [](const StepInfo& s) { return s.is_layer && s.executes_as == "f32"; }));
 }
 

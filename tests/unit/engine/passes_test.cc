@@ -316,7 +316,7 @@ TEST(QOperator, LinearConvAndMatMulBecomeQdq) {
   const Ran ran = execute(b.graph, random_inputs(b.graph, random));
   for (const StepInfo& step : ran.steps) {
     if (step.is_layer) {
-      EXPECT_EQ(step.executes_as, "s8") << step.name;
+      EXPECT_EQ(step.executes_as, full_bytes()) << step.name;
     }
   }
 }

@@ -23,10 +23,10 @@ using graph::Tensor;
 /// Whether oneDNN has kernels for bf16, which it emulates where AVX-512 alone is there.
 [[nodiscard]] inline bool has_bf16() { return isa_in_use().starts_with("avx512") || isa_in_use() == "avx2_vnni_2"; }
 
-#define KERF_NEEDS_EXACT_INTEGERS() \
-  if (!::kerf::engine::has_vnni()) GTEST_SKIP() << "no VNNI in use: " << ::kerf::engine::isa_in_use()
-#define KERF_NEEDS_BF16() \
-  if (!::kerf::engine::testing::has_bf16()) GTEST_SKIP() << "no bf16 in use: " << ::kerf::engine::isa_in_use()
+/// What a layer runs as whose plan says bf16.
+[[nodiscard]] inline std::string narrow_layer() { return has_bf16() ? "bf16" : "f32 (bf16 weights)"; }
+/// What a layer runs as whose input is bytes and whose weights go beyond 64: without VNNI sums of such saturate.
+[[nodiscard]] inline std::string full_bytes() { return has_vnni() ? "s8" : "f32 (8-bit weights)"; }
 
 /// Seeded numbers; KERF_TEST_SEED in the environment replays a run.
 class Random {

@@ -23,6 +23,12 @@ KERF_VECTORIZED void flip_run(const std::uint8_t* x, std::int64_t n, std::uint8_
 }
 
 /// Unsigned, for sums wrap around.
+KERF_VECTORIZED void double_run(const std::int32_t* high, const std::int32_t* low, std::int64_t n, std::int32_t* y) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    y[i] = static_cast<std::int32_t>(2 * static_cast<std::uint32_t>(high[i]) + static_cast<std::uint32_t>(low[i]));
+  }
+}
+
 KERF_VECTORIZED void correct_run(const std::int32_t* w_sums, const std::int32_t* w_zeros, std::int64_t n, std::uint32_t depth,
                                  std::uint32_t x_zero, std::uint32_t x_sum, std::int32_t* y) {
   for (std::int64_t c = 0; c < n; ++c) {
@@ -43,6 +49,15 @@ void each_rows(std::int64_t rows, std::int64_t channels, int threads, F&& f) {
   });
 }
 
+template <class F>
+void each_part(std::int64_t elements, int threads, F&& f) {
+  constexpr std::int64_t kPart = 16384;
+  parallel_for(static_cast<std::size_t>((elements + kPart - 1) / kPart), static_cast<std::size_t>(kPart) / 8, threads, [&](std::size_t part) {
+    const std::int64_t first = static_cast<std::int64_t>(part) * kPart;
+    f(first, std::min(kPart, elements - first));
+  });
+}
+
 }  // namespace
 
 void spread(const Spreading& what, const float* sums, const float* factors, float* y) {
@@ -52,11 +67,11 @@ void spread(const Spreading& what, const float* sums, const float* factors, floa
 }
 
 void flip_bytes(const Flip& what, const std::uint8_t* x, std::uint8_t* y) {
-  constexpr std::int64_t kPart = 16384;
-  parallel_for(static_cast<std::size_t>((what.elements + kPart - 1) / kPart), static_cast<std::size_t>(kPart) / 8, what.threads, [&](std::size_t part) {
-    const std::int64_t first = static_cast<std::int64_t>(part) * kPart;
-    flip_run(x + first, std::min(kPart, what.elements - first), what.flip, y + first);
-  });
+  each_part(what.elements, what.threads, [&](std::int64_t first, std::int64_t n) { flip_run(x + first, n, what.flip, y + first); });
+}
+
+void add_doubled(const Doubling& what, const std::int32_t* high, const std::int32_t* low, std::int32_t* y) {
+  each_part(what.elements, what.threads, [&](std::int64_t first, std::int64_t n) { double_run(high + first, low + first, n, y + first); });
 }
 
 void add_border(const Border& what, const std::uint8_t* x, std::uint8_t zero, std::uint8_t* y) {

@@ -47,4 +47,11 @@ struct ZeroPoints {
 void correct_sums(const ZeroPoints& what, const std::int32_t* w_sums, const std::int32_t* w_zeros,
                   const std::int32_t* x_sums, std::int32_t x_zero, std::int32_t* y);
 
+/// y = 2 * high + low, which wraps around.
+struct Doubling {
+  std::int64_t elements = 0;
+  int threads = 1;
+};
+void add_doubled(const Doubling& what, const std::int32_t* high, const std::int32_t* low, std::int32_t* y);
+
 }  // namespace kerf::engine

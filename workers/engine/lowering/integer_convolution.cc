@@ -5,6 +5,7 @@
 #include "workers/engine/kernels/packed_weights.h"
 #include "workers/engine/kernels/primitive.h"
 #include "workers/engine/kernels/zero_points.h"
+#include "workers/engine/lowering/byte_pairs.h"
 #include "workers/engine/lowering/conv_desc.h"
 #include "workers/engine/lowering/integer.h"
 
@@ -108,7 +109,9 @@ Result<bool> lower_integer_convolution(Values& values, const Node& node) {
   if (is_signed || (zero.slot >= 0 && (has_pads(g.before) || has_pads(g.after)))) {
     source = emit_border(values, node, x, zero.slot, g);
   }
-  const auto sums = emit_sums(values, node, g, source, weights.integers, node.op.c_str());
+  const auto sums = emit_exact_sums(values, node, weights.integers, g.target, Layout::kChannelsLast, [&](const Tensor& part, const char* what) {
+    return emit_sums(values, node, g, source, part, what);
+  });
   if (!sums) return false;
   const std::int64_t groups = g.window.groups;
   std::optional<SlotId> windows;

@@ -1,11 +1,13 @@
 // MatMulInteger, where nothing says what its result stands for.
 #include <algorithm>
 
+#include "workers/engine/executor.h"
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/cast.h"
 #include "workers/engine/kernels/packed_weights.h"
 #include "workers/engine/kernels/primitive.h"
 #include "workers/engine/kernels/zero_points.h"
+#include "workers/engine/lowering/byte_pairs.h"
 #include "workers/engine/lowering/integer.h"
 
 namespace kerf::engine {
@@ -67,7 +69,9 @@ Result<bool> exact_product(Values& values, const Node& node) {
                           [flip, from = x.slot, source](Pointers p, std::byte*) { flip_bytes(flip, at<const std::uint8_t>(p, from), at<std::uint8_t>(p, source)); }),
                 node.name, "shift", "u8");
   }
-  const auto sums = emit_sums(values, node, source, m, weights.integers, dims, node.op.c_str());
+  const auto sums = emit_exact_sums(values, node, weights.integers, dims, Layout::kPlain, [&](const Tensor& part, const char* what) {
+    return emit_sums(values, node, source, m, part, dims, what);
+  });
   if (!sums) return false;
   std::optional<SlotId> rows;
   if (weights.has_zero) {
@@ -83,8 +87,9 @@ Result<bool> exact_product(Values& values, const Node& node) {
   return true;
 }
 
-/// A product of matrices of which none, or more than one, is constant.
+/// A product of matrices of which none, or more than one, is constant; exact with VNNI only.
 Result<bool> integer_product(Values& values, const Node& node) {
+  if (!has_vnni()) return false;
   const graph::ValueInfo left_info = values.info(node.inputs[0]);
   const graph::ValueInfo right_info = values.info(node.inputs[1]);
   Shape left = left_info.shape;

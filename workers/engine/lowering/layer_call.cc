@@ -4,6 +4,7 @@
 
 #include "workers/engine/executor.h"
 #include "workers/engine/kernels/primitive.h"
+#include "workers/engine/lowering/byte_pairs.h"
 #include "workers/engine/lowering/conv_desc.h"
 
 namespace kerf::engine {
@@ -173,6 +174,34 @@ void describe_matrix_weights(const Node& node, LayerCall& call) {
   call.weight_mask = call.weight_scales.size() > 1 ? 2 : 0;
 }
 
+bool choose_integer(Values& values, const Node& node, const LayerWeights& weights, LayerCall& call) {
+  const Rep* rep = values.quantized(node.inputs[0]);
+  const DynamicRep* dynamic = values.dynamic(node.inputs[0]);
+  if ((rep == nullptr && dynamic == nullptr) || weights.integers.elements() == 0 || node.op == "ConvTranspose") return false;
+  const bool matrix = call.kind == LayerCall::Kind::kMatrix;
+  // What a convolution's zero point takes away is one number a place, the same for all channels.
+  if (weights.zero != 0 && !matrix && call.window.groups != 1) return false;
+  if (!sums_are_exact(weights.integers)) return false;
+  call.weight_zero = weights.zero;
+  call.input_numeric = rep != nullptr ? rep->numeric : dynamic->rep.numeric;
+  if (rep == nullptr) call.dynamic = *dynamic;
+  call.weights_data = weights.integers;
+  call.weight_scales = weights.scales;
+  call.executes_as = "s8";
+  return true;
+}
+
+void choose_float(const Node& node, const LayerWeights& weights, DType type, LayerCall& call) {
+  call.input_numeric = Numeric{type, 1.0F, 0};
+  call.weights_data = weights.real;
+  call.weight_scales.clear();
+  call.weight_zero = 0;
+  call.executes_as = graph::to_string(type);
+  const auto shared = node.integer("kerf_shared_values", 0);
+  if (weights.bits < 32) call.executes_as += " (" + std::to_string(weights.bits) + "-bit weights)";
+  else if (shared > 0) call.executes_as += " (" + std::to_string(shared) + " shared values)";
+}
+
 }  // namespace
 
 std::optional<std::vector<float>> constant_bias(const Graph& graph, const std::string& value, std::int64_t channels) {
@@ -189,40 +218,19 @@ Result<bool> describe_layer(Values& values, const Node& node, const LayerWeights
   return matrix ? describe_matrix(values, node, weights, call) : describe_conv(values, node, weights, call);
 }
 
-bool choose_integer(Values& values, const Node& node, const LayerWeights& weights, LayerCall& call) {
-  const Rep* rep = values.quantized(node.inputs[0]);
-  const DynamicRep* dynamic = values.dynamic(node.inputs[0]);
-  if ((rep == nullptr && dynamic == nullptr) || weights.integers.elements() == 0 || node.op == "ConvTranspose") return false;
-  const bool matrix = call.kind == LayerCall::Kind::kMatrix;
-  // What a convolution's zero point takes away is one number a place, the same for all channels.
-  if (weights.zero != 0 && !matrix && call.window.groups != 1) return false;
-  call.weight_zero = weights.zero;
-  call.input_numeric = rep != nullptr ? rep->numeric : dynamic->rep.numeric;
-  if (rep == nullptr) call.dynamic = *dynamic;
-  call.weights_data = weights.integers;
-  call.weight_scales = weights.scales;
-  call.executes_as = "s8";
+bool choose(Values& values, const Node& node, const LayerWeights& weights, Arithmetic arithmetic, LayerCall& call) {
+  if (arithmetic == Arithmetic::kInteger) return choose_integer(values, node, weights, call);
+  const bool asks_bf16 = node.text("kerf_precision", "") == "bf16";
+  if (arithmetic == Arithmetic::kBf16 && !asks_bf16) return false;
+  choose_float(node, weights, arithmetic == Arithmetic::kBf16 ? DType::kBF16 : DType::kF32, call);
+  // A processor without kernels for bf16; the weights are rounded to it all the same.
+  if (call.executes_as == "f32" && asks_bf16) call.executes_as = "f32 (bf16 weights)";
   return true;
-}
-
-void choose_float(const Node& node, const LayerWeights& weights, LayerCall& call) {
-  const bool bf16 = node.text("kerf_precision", "") == "bf16";
-  call.input_numeric = Numeric{bf16 ? DType::kBF16 : DType::kF32, 1.0F, 0};
-  call.weights_data = weights.real;
-  call.weight_scales.clear();
-  call.weight_zero = 0;
-  call.executes_as = bf16 ? "bf16" : "f32";
-  const auto shared = node.integer("kerf_shared_values", 0);
-  if (weights.bits < 32) call.executes_as += " (" + std::to_string(weights.bits) + "-bit weights)";
-  else if (shared > 0) call.executes_as += " (" + std::to_string(shared) + " shared values)";
 }
 
 ByteWeights byte_weights(const LayerCall& call) {
   ByteWeights out{call.weights_data, call.weight_scales};
-  if (has_vnni()) return out;
-  if (call.kind != LayerCall::Kind::kConv || call.input_numeric.dtype != DType::kS8 || call.weight_zero != 0) return out;
-  const auto given = call.weights_data.as<std::int8_t>();
-  if (std::ranges::any_of(given, [](std::int8_t w) { return w < -64 || w > 63; })) return out;
+  if (has_vnni() || call.kind != LayerCall::Kind::kConv || call.input_numeric.dtype != DType::kS8) return out;
   for (std::int8_t& w : out.integers.mutable_as<std::int8_t>()) w = static_cast<std::int8_t>(2 * w);
   for (float& scale : out.scales) scale /= 2;
   return out;

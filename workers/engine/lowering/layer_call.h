@@ -48,9 +48,12 @@ struct FoundKernel {
 /// Fills what doesn't depend on the number format: dims, window, bias. False for a form that no primitive has.
 [[nodiscard]] Result<bool> describe_layer(Values& values, const graph::Node& node, const LayerWeights& weights, LayerCall& call);
 
-/// Fills what does: integers, where input and weights are there as such (false where they aren't), or floats.
-[[nodiscard]] bool choose_integer(Values& values, const graph::Node& node, const LayerWeights& weights, LayerCall& call);
-void choose_float(const graph::Node& node, const LayerWeights& weights, LayerCall& call);
+/// What a layer computes in.
+enum class Arithmetic : std::uint8_t { kInteger, kBf16, kF32 };
+
+/// Fills what does. False where the layer has no such form: for integers, where input and weights aren't there
+/// as such or this processor's sums of them aren't exact; for bf16, where the layer doesn't ask for it.
+[[nodiscard]] bool choose(Values& values, const graph::Node& node, const LayerWeights& weights, Arithmetic arithmetic, LayerCall& call);
 
 /// The weights' descriptor, after the choice.
 void describe_weights(const graph::Node& node, LayerCall& call);
@@ -58,7 +61,8 @@ void describe_weights(const graph::Node& node, LayerCall& call);
 /// Weights and their scales as the library is to get them, after describe_weights().
 ///
 /// Where a processor has no VNNI, its convolutions of s8 halve the weights, so that sums of two products fit
-/// 16 bits: weights of 1 would be 0 then. Those that fit s8 twice are given twice, at half the scale.
+/// 16 bits: weights of 1 would be 0 then. They are given twice, at half the scale; choose() took none that s8
+/// can't hold so.
 struct ByteWeights {
   graph::Tensor integers;
   std::vector<float> scales;

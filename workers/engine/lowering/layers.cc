@@ -94,14 +94,14 @@ Result<void> emit_weight_zero(Values& values, const LayerCall& call, SlotId outp
   LayerCall sum = call;
   sum.bias.clear();
   sum.weight_zero = 0;
-  // 128 isn't one of s8: 64, twice.
-  const bool halved = call.weight_zero == -128;
-  sum.weight_scales = {halved ? 2.0F : 1.0F};
+  // 64 is a weight whose products every processor adds up exactly; the zero point is 2^-6 of it, times itself.
+  constexpr std::int8_t kOne = 64;
+  sum.weight_scales = {static_cast<float>(-call.weight_zero) / kOne};
   sum.output_dims[1] = 1;
   Shape shape = call.weights_data.shape();
   shape[0] = 1;
   sum.weights_data = Tensor(DType::kS8, shape);
-  for (auto& v : sum.weights_data.mutable_as<std::int8_t>()) v = static_cast<std::int8_t>(halved ? 64 : -call.weight_zero);
+  std::ranges::fill(sum.weights_data.mutable_as<std::int8_t>(), kOne);
   describe_weights(*call.node, sum);
   const auto found = find_kernel(values, sum, Chain{}, 0, false, DType::kF32, true);
   if (!found) return Error{ErrorCode::kInternal, "node " + call.node->label() + ": no primitive sums up its windows"};
@@ -237,17 +237,13 @@ Result<std::optional<LayerOutcome>> lower_layer(Values& values, const Chain& cha
     done = 1;
   }
   const LayerCall described_call = call;
-  for (const bool integer : {true, false}) {
+  for (const Arithmetic arithmetic : {Arithmetic::kInteger, Arithmetic::kBf16, Arithmetic::kF32}) {
     call = described_call;
-    if (integer) {
-      if (!choose_integer(values, node, weights, call)) continue;
-    } else {
-      choose_float(node, weights, call);
-    }
+    if (!choose(values, node, weights, arithmetic, call)) continue;
     describe_weights(node, call);
     // Whether there is a kernel at all is asked before anything is moved for it.
     const auto bare = find_kernel(values, call, rest, 0, false, DType::kF32, true);
-    if (!bare || (integer && is_slow(*bare))) continue;
+    if (!bare || (arithmetic != Arithmetic::kF32 && is_slow(*bare))) continue;
     KERF_TRY(place_input(values, node, call));
     KERF_ASSIGN(auto outcome, fuse(values, call, rest, bf16_output, true));
     if (!outcome) continue;

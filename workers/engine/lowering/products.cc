@@ -1,6 +1,7 @@
 // Products of two values: MatMul, and Gemm whose form no layer has.
 #include <algorithm>
 
+#include "workers/engine/executor.h"
 #include "workers/engine/geometry.h"
 #include "workers/engine/kernels/primitive.h"
 #include "workers/engine/kernels/step.h"
@@ -49,11 +50,12 @@ Rep as_signed(Values& values, const Node& node, const Rep& rep) {
   return out;
 }
 
-/// Both factors are bytes with a scale: one integer product, rounded to `wanted` where that is bytes.
+/// Both factors are bytes with a scale: one integer product, rounded to `wanted` where that is bytes. False
+/// without VNNI, where sums of bytes that nothing is known of may saturate.
 Result<bool> integer_product(Values& values, const Node& node, const Factors& f, const Numeric& wanted) {
   const Rep* left = values.quantized(node.inputs[0]);
   const Rep* right = values.quantized(node.inputs[1]);
-  if (left == nullptr || right == nullptr) return false;
+  if (left == nullptr || right == nullptr || !has_vnni()) return false;
   const Numeric a_numeric = left->numeric;
   Numeric b_numeric = right->numeric;
   if (b_numeric.dtype == DType::kU8) b_numeric = Numeric{DType::kS8, b_numeric.scale, b_numeric.zero - 128};
