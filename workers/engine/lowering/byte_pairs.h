@@ -16,8 +16,9 @@ namespace kerf::engine {
 /// Appends u8 * weights as s32; nullopt where the library has no primitive.
 using EmitSums = std::function<std::optional<SlotId>(const graph::Tensor& weights, const char* what)>;
 
-/// The same by `emit`, exact on every processor: where these weights' pairs don't fit, once for what a
-/// division by 2 leaves of them and once for its remainders.
+/// The same by `emit`, right on every processor: where these weights' pairs don't fit, once for what a
+/// division by 2 leaves of them and once for its remainders. Exact with VNNI; without, the library's stores pass
+/// through floats, which round sums beyond 2^24.
 ///
 /// Shapes:   `dims` are those of the sums, which lie in `layout`.
 [[nodiscard]] std::optional<SlotId> emit_exact_sums(Values& values, const graph::Node& node, const graph::Tensor& weights,
