@@ -200,12 +200,12 @@ class Bench:
                     for key, plan in plans.items()}
         if "latency_p50_us" in self.objectives:
             # A machine whose clock changes under its load makes single ratios wrong by a quarter: medians of rounds.
-            rounds = [{key: self.once("timing", f"{row}/timed-{f'{number}-' if number else ''}{short[key]}",
+            rounds = [{key: self.once("timing", f"{row}/timed-{number}-{short[key]}",
                                       lambda plan=plan: self.measure(study, plan, self.few)) for key, plan in plans.items()}
                       for number in range(self.arguments.rounds)]
             for key in plans:
-                for metric in ("latency_p50_us", "latency_ratio"):
-                    measured[key] = dict(measured[key], **{metric: statistics.median(timed[key][metric] for timed in rounds)})
+                measured[key] = {**measured[key], **{metric: statistics.median(timed[key][metric] for timed in rounds)
+                                                     for metric in ("latency_p50_us", "latency_ratio")}}
         return measured
 
     def compare(self, model, seed):

@@ -22,8 +22,8 @@ struct LayerReport {
   double sparsity = 0;                 ///< Share of zeros in the stored weights.
   double channel_share_kept = 1;       ///< Output channels kept / output channels of the model.
   std::int64_t weight_bits_total = 0;  ///< Elements × bits, without scales.
-  /// "f32", "bf16", "s8", "f32 (4-bit weights)", "f32 (16 shared values)"; f32 stands in where a processor has no
-  /// exact or no fast kernel.
+  /// "f32", "bf16", "s8", "f32 (4-bit weights)", "f32 (16 shared values)"; an executor's steps say f32 instead where
+  /// the processor has no exact or no fast kernel for it.
   std::string executes_as;
 };
 

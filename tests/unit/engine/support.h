@@ -25,6 +25,7 @@ using graph::Tensor;
 
 /// What a layer runs as whose plan says bf16.
 [[nodiscard]] inline std::string narrow_layer() { return has_bf16() ? "bf16" : "f32 (bf16 weights)"; }
+
 /// What a layer runs as whose input is bytes and whose weights go beyond 64: without VNNI sums of such saturate.
 [[nodiscard]] inline std::string full_bytes() { return has_vnni() ? "s8" : "f32 (8-bit weights)"; }
 

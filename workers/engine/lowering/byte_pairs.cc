@@ -12,11 +12,9 @@ using graph::Node;
 using graph::Shape;
 using graph::Tensor;
 
-bool pairs_fit(const Tensor& weights) {
-  return std::ranges::all_of(weights.as<std::int8_t>(), [](std::int8_t w) { return w >= -64 && w <= 63; });
+bool sums_are_exact(const Tensor& weights) {
+  return has_vnni() || std::ranges::all_of(weights.as<std::int8_t>(), [](std::int8_t w) { return w >= -64 && w <= 63; });
 }
-
-bool sums_are_exact(const Tensor& weights) { return has_vnni() || pairs_fit(weights); }
 
 std::optional<SlotId> emit_exact_sums(Values& values, const Node& node, const Tensor& weights, const Shape& dims, Layout layout,
                                       const EmitSums& emit) {

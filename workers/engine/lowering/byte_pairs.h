@@ -6,11 +6,8 @@
 
 namespace kerf::engine {
 
-/// Without VNNI the library adds products of bytes up in pairs of 16 bits, which saturate: 2 * 255 * 65 > 32767.
-
-/// Whether no two products of these s8 weights with bytes do.
-[[nodiscard]] bool pairs_fit(const graph::Tensor& weights);
-/// Whether sums of these weights are exact on this processor.
+/// Whether sums of products of these s8 weights with bytes are exact on this processor. Without VNNI the library
+/// adds them up in pairs of 16 bits, which saturate: 2 * 255 * 65 > 32767.
 [[nodiscard]] bool sums_are_exact(const graph::Tensor& weights);
 
 /// Appends u8 * weights as s32; nullopt where the library has no primitive.
