@@ -66,7 +66,51 @@ LayerInfo parse_layer(const Json& layer) {
   return out;
 }
 
+Json costs_json(const std::vector<ChannelCost>& costs) {
+  Json out = Json::array();
+  for (const ChannelCost& cost : costs) out.push_back({cost.channels, cost.us});
+  return out;
+}
+
+std::vector<ChannelCost> parse_costs(const Json& costs) {
+  std::vector<ChannelCost> out;
+  for (const Json& cost : costs) out.push_back({cost.at(0).get<std::int64_t>(), cost.at(1).get<double>()});
+  return out;
+}
+
 }  // namespace
+
+Json ChannelCosts::to_json() const {
+  Json out = {{"hardware", hardware}, {"groups", Json::object()}};
+  for (const auto& [name, costs] : groups) out["groups"][name] = costs_json(costs);
+  return out;
+}
+
+Result<ChannelCosts> ChannelCosts::parse(const Json& document) {
+  try {
+    ChannelCosts out{document.at("hardware").get<std::string>(), {}};
+    for (const auto& [name, costs] : document.at("groups").items()) out.groups[name] = parse_costs(costs);
+    return out;
+  } catch (const Json::exception& e) {
+    return invalid_argument(std::string("channel costs: ") + e.what());
+  }
+}
+
+void ModelInfo::set_channel_costs(const ChannelCosts& costs) {
+  costs_hardware = costs.hardware;
+  for (TiedGroup& group : groups) {
+    const auto found = costs.groups.find(group.name);
+    group.costs = found == costs.groups.end() ? std::vector<ChannelCost>() : found->second;
+  }
+}
+
+ChannelCosts ModelInfo::channel_costs() const {
+  ChannelCosts out{costs_hardware, {}};
+  for (const TiedGroup& group : groups) {
+    if (!group.costs.empty()) out.groups[group.name] = group.costs;
+  }
+  return out;
+}
 
 Json ModelInfo::to_json() const {
   Json out = {{"inputs", Json::array()}, {"outputs", Json::array()}, {"layers", Json::array()},
@@ -76,9 +120,10 @@ Json ModelInfo::to_json() const {
   for (const LayerInfo& layer : layers) out["layers"].push_back(layer_json(layer));
   for (const TiedGroup& group : groups) {
     Json one = {{"name", group.name}, {"layers", group.layers}, {"channels", group.channels}};
-    for (const ChannelCost& cost : group.costs) one["costs"].push_back({cost.channels, cost.us});
+    if (!group.costs.empty()) one["costs"] = costs_json(group.costs);
     out["groups"].push_back(std::move(one));
   }
+  if (!costs_hardware.empty()) out["costs_hardware"] = costs_hardware;
   if (!distill_refused_because.empty()) out["distill_refused_because"] = distill_refused_because;
   return out;
 }
@@ -92,14 +137,13 @@ Result<ModelInfo> ModelInfo::parse(const Json& document) {
     for (const Json& group : document.at("groups")) {
       info.groups.push_back({group.at("name").get<std::string>(),
                              group.at("layers").get<std::vector<std::string>>(),
-                             group.at("channels").get<std::int64_t>(), {}});
-      for (const Json& cost : group.value("costs", Json::array())) {
-        info.groups.back().costs.push_back({cost.at(0).get<std::int64_t>(), cost.at(1).get<double>()});
-      }
+                             group.at("channels").get<std::int64_t>(),
+                             parse_costs(group.value("costs", Json::array()))});
     }
     info.macs = document.at("macs").get<std::int64_t>();
     info.params = document.at("params").get<std::int64_t>();
     info.opset = document.at("opset").get<std::int64_t>();
+    info.costs_hardware = document.value("costs_hardware", "");
     info.distill_refused_because = document.value("distill_refused_because", "");
     return info;
   } catch (const Json::exception& e) {

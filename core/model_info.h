@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -46,14 +47,22 @@ struct ChannelCost {
   double us = 0;
 };
 
+/// Those of all groups, by name, most channels first. Kept for every study of the model on such hardware.
+struct ChannelCosts {
+  std::string hardware;  ///< Id of the fingerprint of who measured; empty: nobody did.
+  std::map<std::string, std::vector<ChannelCost>> groups;
+
+  [[nodiscard]] Json to_json() const;  ///< {hardware, groups: {name: [[channels, us], …]}}
+  [[nodiscard]] static Result<ChannelCosts> parse(const Json& document);
+};
+
 /// Layers whose output channels are removed together, because sums, concatenations or depthwise
 /// layers tie them.
 struct TiedGroup {
   std::string name;                 ///< That of its first layer.
   std::vector<std::string> layers;  ///< In the model's order; those that lose output channels.
   std::int64_t channels = 0;
-  /// Measured on the worker that inspected, most channels first; empty: not measured.
-  std::vector<ChannelCost> costs;
+  std::vector<ChannelCost> costs;   ///< Most channels first; empty: not measured.
 };
 
 /// What `kerf inspect` says, and what a search space is built from.
@@ -65,7 +74,11 @@ struct ModelInfo {
   std::int64_t macs = 0;
   std::int64_t params = 0;
   std::int64_t opset = 0;
+  std::string costs_hardware;           ///< Where the groups' costs were measured; see ChannelCosts.
   std::string distill_refused_because;  ///< Why it can't be trained; empty = it can, or not known.
+
+  void set_channel_costs(const ChannelCosts& costs);
+  [[nodiscard]] ChannelCosts channel_costs() const;
 
   [[nodiscard]] Json to_json() const;
   [[nodiscard]] static Result<ModelInfo> parse(const Json& document);

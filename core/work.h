@@ -47,7 +47,8 @@ struct WorkKey {
 ///               {pruned: true, reason}
 ///   metadata    texts for the exported model
 ///   looks       a LookRequest
-///   scan_channels  whether an inspection is to time what fewer channels take (TiedGroup::costs)
+///   scan_channels  whether an inspection is to say what fewer channels take (TiedGroup::costs)
+///   channel_costs  the ChannelCosts that are known of such hardware, to be taken as they are; or absent
 struct Work {
   WorkKey key;
   std::int64_t token = 0;  ///< Fencing token of the lease: grows with each lease of this work.

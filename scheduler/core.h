@@ -200,6 +200,7 @@ class Core {
   void free_worker(const std::string& worker);
   void work_ended(const WorkKey& key, TrialState state);
   void note_end(const WorkKey& key, TrialState state);
+  [[nodiscard]] Result<void> keep_channel_costs(const Study& study);
   void inspect_ended(Study& study, const storage::WorkRecord& record);
   void trial_ended(Study& study, std::int64_t number);
   void baseline_ended(Study& study, const Trial& trial);
@@ -213,7 +214,7 @@ class Core {
   [[nodiscard]] std::int64_t idle_for(const Study& study) const;
   std::map<std::string, std::string> where_from(const storage::LeaseGrant& grant,
                                                 const StudyDefinition& definition);
-  [[nodiscard]] Result<Work> build_work(const storage::LeaseGrant& grant);
+  [[nodiscard]] Result<Work> build_work(const storage::LeaseGrant& grant, const WorkerInfo& worker);
 
   CoreOptions options_;
   storage::StudyStore& store_;

@@ -4,6 +4,7 @@
 
 #include "core/look.h"
 #include "core/measurement.h"
+#include "core/sha256.h"
 #include "scheduler/core.h"
 #include "scheduler/core_study.h"
 #include "scheduler/effective.h"
@@ -62,6 +63,16 @@ double candidate_seconds(const Measurement& baseline, bool timed) {
     if (!kOnce.contains(phase) && (timed || !kTiming.contains(phase))) ms += spent;
   }
   return ms / 1000 + kSecondsBesidePhases;
+}
+
+/// Of all that decides what fewer channels take.
+std::string channel_costs_key(const StudyDefinition& study, const std::string& hardware) {
+  constexpr const char* kMethod = "channel costs 1";  // another one measures anew
+  return sha256_hex(canonical_text({{"what", kMethod},
+                                    {"model", study.model},
+                                    {"hardware", hardware},
+                                    {"threads", study.measure.threads},
+                                    {"batch", study.measure.batch}}));
 }
 
 Json data_files(const DataFiles& data) {
@@ -261,6 +272,16 @@ void Core::release_lapsed() {
                      std::make_move_iterator(kept.end()));
 }
 
+// The first that were measured stay: all studies of one seed then search one space, as far as clocks go.
+Result<void> Core::keep_channel_costs(const Study& study) {
+  const ChannelCosts costs = study.model->channel_costs();
+  if (costs.hardware.empty()) return {};
+  const std::string key = channel_costs_key(study.definition, costs.hardware);
+  KERF_ASSIGN(const auto known, store_.looks({key}));
+  if (known.contains(key)) return {};
+  return store_.keep_looks({{key, costs.to_json()}});
+}
+
 void Core::inspect_ended(Study& study, const storage::WorkRecord& record) {
   if (record.state != TrialState::kComplete) {
     study.machine.inspect_finished(
@@ -273,6 +294,7 @@ void Core::inspect_ended(Study& study, const storage::WorkRecord& record) {
     return;
   }
   study.model = std::move(*info);
+  if (!keep_channel_costs(study).has_value()) store_full_ = true;
   if (!store_.put_document(study.record.id, "model", record.result).has_value()) store_full_ = true;
   study.machine.inspect_finished(std::nullopt);
 }
@@ -494,7 +516,7 @@ bool Core::give(const WorkKey& key, const WorkerInfo& worker) {
     changed_.insert(key.study);
   }
   last_study_[worker.id] = key.study;
-  auto work = build_work(*grant);
+  auto work = build_work(*grant, worker);
   if (work.has_value()) {
     actions_.assignments.push_back({worker.id, std::move(*work)});
     // One more may be wanted in line behind it.
@@ -527,7 +549,7 @@ std::map<std::string, std::string> Core::where_from(const storage::LeaseGrant& g
   return out;
 }
 
-Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
+Result<Work> Core::build_work(const storage::LeaseGrant& grant, const WorkerInfo& worker) {
   const Study* study = find(grant.key.study);
   StudyDefinition stored;
   if (study == nullptr) {
@@ -565,6 +587,11 @@ Result<Work> Core::build_work(const storage::LeaseGrant& grant) {
       break;
     case WorkKind::kInspect:
       payload["scan_channels"] = definition.space.snap_channels;
+      if (definition.space.snap_channels) {
+        const std::string key = channel_costs_key(definition, worker.hardware_id);
+        KERF_ASSIGN(const auto known, store_.looks({key}));
+        if (known.contains(key)) payload["channel_costs"] = known.at(key);
+      }
       break;
     case WorkKind::kProfile:
       break;

@@ -22,8 +22,10 @@ using std::chrono::steady_clock;
 
 namespace {
 
-constexpr int kFewestRuns = 5;
-constexpr double kSecondsEach = 0.002;  // of runs of one layer
+constexpr int kRounds = 7;
+constexpr std::size_t kFewestRuns = 3;        // of a layer in a round
+constexpr double kBurstSeconds = 0.0004;
+constexpr std::size_t kMostBytes = 512 << 20; // of the weights of a group's layers at all counts
 
 std::vector<std::int64_t> counts_of(std::int64_t channels) {
   const std::int64_t block = channels > 64 ? 16 : channels > 32 ? 8 : 4;
@@ -93,10 +95,48 @@ class Scanner {
   }
 
  private:
+  /// A layer at some number of channels.
+  struct Variant {
+    Graph layer;
+    std::optional<Compiled> compiled;
+    std::vector<double> us = {};  // of each round
+    double typical_us = 0;
+  };
+  using Variants = std::map<std::string, Variant>;  // by signature
+
   Result<std::vector<ChannelCost>> costs_of(const std::vector<std::int32_t>& block) {
     const auto channels = static_cast<std::int64_t>(block.size());
+    KERF_ASSIGN(const std::set<std::string> touched, touched_by(block));
+    std::vector<std::pair<std::int64_t, std::vector<std::string>>> parts;  // signatures of each count
+    Variants variants;
+    std::string like;
+    for (const std::int64_t count : counts_of(channels)) {
+      KERF_ASSIGN(const Graph graph, kept(block, count));
+      std::vector<std::string>& part = parts.emplace_back(count, std::vector<std::string>()).second;
+      for (const std::string& name : touched) {
+        const Node* node = find(graph, name);
+        auto layer = node == nullptr ? std::nullopt : alone(graph, *node);
+        if (!layer) return std::vector<ChannelCost>{};
+        part.push_back(signature(*layer, *node));
+        like.append(part.back()).append("\n");
+        variants.try_emplace(part.back(), Variant{std::move(*layer), std::nullopt});
+      }
+    }
+    const auto known = costs_.find(like);
+    if (known != costs_.end()) return known->second;
     std::vector<ChannelCost> out;
-    // The layers that fewer channels change, by what half of them changes.
+    KERF_ASSIGN(const bool timed, time(variants));
+    for (const auto& [count, signatures] : parts) {
+      double sum = 0;
+      for (const std::string& one : signatures) sum += variants.at(one).typical_us;
+      if (timed && sum > 0) out.push_back({count, sum});
+    }
+    return costs_[like] = out;
+  }
+
+  /// The layers that fewer channels change, by what half of them changes.
+  Result<std::set<std::string>> touched_by(const std::vector<std::int32_t>& block) const {
+    const auto channels = static_cast<std::int64_t>(block.size());
     KERF_ASSIGN(const Graph half, kept(block, channels - channels / 2));
     std::set<std::string> touched;
     for (const Node& node : half.nodes) {
@@ -106,20 +146,7 @@ class Scanner {
       const Tensor* then = model_.graph.constant(before->inputs[1]);
       if (now != nullptr && then != nullptr && now->shape() != then->shape()) touched.insert(node.name);
     }
-    for (const std::int64_t count : counts_of(channels)) {
-      KERF_ASSIGN(const Graph graph, kept(block, count));
-      double sum = 0;
-      for (const std::string& name : touched) {
-        const Node* node = find(graph, name);
-        const auto layer = node == nullptr ? std::nullopt : alone(graph, *node);
-        if (!layer) return std::vector<ChannelCost>{};
-        KERF_ASSIGN(const std::optional<double> us, time(*layer, *node));
-        if (!us) return std::vector<ChannelCost>{};
-        sum += *us;
-      }
-      if (sum > 0) out.push_back({count, sum});
-    }
-    return out;
+    return touched;
   }
 
   [[nodiscard]] Result<Graph> kept(const std::vector<std::int32_t>& block, std::int64_t count) const {
@@ -136,33 +163,67 @@ class Scanner {
     return found == graph.nodes.end() ? nullptr : &*found;
   }
 
-  /// Empty where it can't run alone.
-  Result<std::optional<double>> time(const Graph& layer, const Node& node) {
-    const std::string shape = signature(layer, node);
-    if (const auto known = times_.find(shape); known != times_.end()) return std::optional(known->second);
-    const auto inputs = random_inputs(layer, scan_.batch, 1);
-    if (!inputs.has_value()) return std::optional<double>();
-    auto compiled = Compiled::make(layer, *inputs, {.batch = scan_.batch, .threads = scan_.threads});
-    if (!compiled.has_value()) return std::optional<double>();
-    std::vector<std::int64_t> samples(static_cast<std::size_t>(compiled->batch()), 0);
-    if (!compiled->load(*inputs, samples).has_value()) return std::optional<double>();
-    HostLock::Turn turn;
-    if (lock_ != nullptr) {
-      KERF_ASSIGN(turn, lock_->exclusive(scan_.wait));
-      waited_ms_ += turn.waited_ms();
+  /// False where one can't run alone, or all are too large to be held at once.
+  Result<bool> time(Variants& variants) {
+    std::size_t bytes = 0;
+    for (const auto& [shape, variant] : variants) {
+      for (const auto& [name, tensor] : variant.layer.initializers) bytes += tensor.bytes();
     }
-    const PinnedThread pin(scan_.threads);
-    compiled->run();
+    if (bytes > kMostBytes) return false;
+    for (auto& [shape, variant] : variants) {
+      if (!compile(variant)) return false;
+    }
+    std::vector<double> totals;
+    for (int round = 0; round < kRounds; ++round) {
+      HostLock::Turn turn;
+      if (lock_ != nullptr) {
+        KERF_ASSIGN(turn, lock_->exclusive(scan_.wait));
+        waited_ms_ += turn.waited_ms();
+      }
+      const PinnedThread pin(scan_.threads);
+      double total = 0;
+      for (auto& [shape, variant] : variants) {
+        variant.us.push_back(burst_us(*variant.compiled));
+        total += variant.us.back();
+      }
+      totals.push_back(total);
+    }
+    // Clocks change between rounds: what a layer takes is its share of a round.
+    const double total = median(totals);
+    for (auto& [shape, variant] : variants) {
+      for (std::size_t round = 0; round < totals.size(); ++round) variant.us[round] *= total / totals[round];
+      variant.typical_us = median(variant.us);
+    }
+    return true;
+  }
+
+  bool compile(Variant& variant) const {
+    const auto inputs = random_inputs(variant.layer, scan_.batch, 1);
+    if (!inputs.has_value()) return false;
+    auto compiled = Compiled::make(variant.layer, *inputs, {.batch = scan_.batch, .threads = scan_.threads});
+    if (!compiled.has_value()) return false;
+    const std::vector<std::int64_t> samples(static_cast<std::size_t>(compiled->batch()), 0);
+    if (!compiled->load(*inputs, samples).has_value()) return false;
+    variant.compiled = std::move(*compiled);
+    return true;
+  }
+
+  static double burst_us(Compiled& compiled) {
+    compiled.run();
     std::vector<double> us;
     double spent = 0;
-    while (us.size() < static_cast<std::size_t>(kFewestRuns) || spent < kSecondsEach * 1e6) {
+    while (us.size() < kFewestRuns || spent < kBurstSeconds * 1e6) {
       const auto start = steady_clock::now();
-      compiled->run();
+      compiled.run();
       us.push_back(duration<double, std::micro>(steady_clock::now() - start).count());
       spent += us.back();
     }
-    std::sort(us.begin(), us.end());
-    return std::optional(times_[shape] = quantile(us, 0.5));
+    return median(std::move(us));
+  }
+
+  static double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return quantile(values, 0.5);
   }
 
   const compress::PreparedModel& model_;
@@ -171,7 +232,7 @@ class Scanner {
   const Progress& progress_;
   double waited_ms_ = 0;
   steady_clock::time_point start_ = steady_clock::now();
-  std::map<std::string, double> times_;  // by signature
+  std::map<std::string, std::vector<ChannelCost>> costs_;  // of groups, by the signatures of all their layers
 };
 
 }  // namespace

@@ -27,10 +27,13 @@ struct ChannelScan {
 /// Counts:   all channels, multiples of 16 (of 8 and of 4 where there are 64 and 32 or fewer), and
 ///           three quarters and half; from a quarter on.
 /// Method:   each layer that removing channels changes runs alone, on random numbers, with the shapes
-///           that it would have; shapes that occur again are timed once. Median of some runs with the
-///           machine alone.
+///           that it would have; shapes that occur again in a group are timed once, groups whose layers
+///           have the same shapes too. All counts of a group take turns, the machine alone; what counts is
+///           the median, over the turns, of a layer's share of its turn, so that a clock that changes
+///           changes all alike.
 /// Result:   by group name, {channels, us}, most channels first. Groups of several blocks (sums over
-///           concatenations), and those that there is no time for, are left out.
+///           concatenations), those that there is no time for, and those whose weights at all counts
+///           have more than 512 MiB, are left out.
 /// Errors:   those of the host lock; cancelled.
 [[nodiscard]] Result<std::map<std::string, std::vector<ChannelCost>>> scan_channels(
     const compress::PreparedModel& model, const ChannelScan& scan, HostLock* lock,

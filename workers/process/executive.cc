@@ -19,6 +19,7 @@
 #include "workers/data/dataset.h"
 #include "workers/data/split.h"
 #include "workers/measure/channel_steps.h"
+#include "workers/measure/hardware.h"
 #include "workers/measure/inspect.h"
 #include "workers/measure/looks.h"
 #include "workers/measure/measure.h"
@@ -200,15 +201,27 @@ struct Executive::Impl {
       KERF_ASSIGN(info, measure::inspect(loaded->prepared));
     }
     if (work.payload.value("scan_channels", false) && lock) {
-      const Json settings = work.payload.value("measure", Json::object());
-      measure::ChannelScan scan;
-      scan.threads = settings.value("threads", 1);
-      scan.batch = settings.value("batch", std::int64_t{1});
-      scan.wait.waiting = [this](double) { tell("wait_lock", 0); };
-      KERF_ASSIGN(auto costs, measure::scan_channels(loaded->prepared, scan, &*lock, tell));
-      for (TiedGroup& group : info.groups) group.costs = std::move(costs[group.name]);
+      KERF_ASSIGN(const ChannelCosts costs, channel_costs(work));
+      info.set_channel_costs(costs);
     }
     return info.to_json();
+  }
+
+  // Those that the scheduler knows of this hardware, else measured.
+  Result<ChannelCosts> channel_costs(const Work& work) {
+    const Json settings = work.payload.value("measure", Json::object());
+    measure::ChannelScan scan;
+    scan.threads = settings.value("threads", 1);
+    scan.batch = settings.value("batch", std::int64_t{1});
+    scan.wait.waiting = [this](double) { tell("wait_lock", 0); };
+    ChannelCosts out;
+    out.hardware = measure::hardware_fingerprint(scan.threads).id();
+    if (const Json known = work.payload.value("channel_costs", Json()); known.is_object()) {
+      KERF_ASSIGN(ChannelCosts costs, ChannelCosts::parse(known));
+      if (costs.hardware == out.hardware) return costs;
+    }
+    KERF_ASSIGN(out.groups, measure::scan_channels(loaded->prepared, scan, &*lock, tell));
+    return out;
   }
 
   Result<Json> measured(const Work& work, const Json& paths) {

@@ -41,9 +41,10 @@ class ProfileTest : public testing::Test {
     joined_ = 0;
   }
 
-  std::string submit(std::int64_t trials, const std::string& name = "a") {
+  std::string submit(std::int64_t trials, const std::string& name = "a", bool snap_channels = false) {
     Json document = simulation::study_document(trials, false, "profile");
     document["name"] = name;
+    document["space"]["snap_channels"] = snap_channels;
     const auto record = core_->submit(document, "");
     EXPECT_TRUE(record.has_value()) << record.error().message;
     perform();
@@ -71,13 +72,27 @@ class ProfileTest : public testing::Test {
     }
   }
 
+  /// Each measurement of channels says something else.
+  ModelInfo inspected(const Json& payload, const std::string& cpu) {
+    ModelInfo info = simulation::small_model();
+    info.groups = {{"fc1", {"fc1"}, 8, {}}};
+    if (!payload.at("scan_channels").get<bool>()) return info;
+    if (const auto known = payload.find("channel_costs"); known != payload.end()) {
+      info.set_channel_costs(*ChannelCosts::parse(*known));
+    } else {
+      ++scans_;
+      info.set_channel_costs({simulation::hardware(cpu).id(), {{"fc1", {{8, 10.0 * scans_}, {4, 5.0}}}}});
+    }
+    return info;
+  }
+
   /// Any worker does what it has.
   std::optional<Work> work() {
     if (held_.empty()) return std::nullopt;
     const auto [worker, done] = *held_.begin();
     WorkOutcome outcome{done.key, done.token, nullptr, std::nullopt, false};
     if (done.key.kind == WorkKind::kInspect) {
-      outcome.result = simulation::small_model().to_json();
+      outcome.result = inspected(done.payload, cpu_[worker]).to_json();
     } else if (done.key.kind == WorkKind::kProfile && profiles_fail_) {
       outcome.error = invalid_argument("nothing can be seen");
     } else if (done.key.kind == WorkKind::kProfile) {
@@ -111,6 +126,7 @@ class ProfileTest : public testing::Test {
   std::map<std::string, std::string> cpu_;
   std::vector<search::Profile> seen_;  // by each sampler that was made
   int joined_ = 0;
+  int scans_ = 0;  // of what fewer channels take
   bool profiles_fail_ = false;
   int leave_out_ = 0;  // of the looks at damage that follow
 };
@@ -170,6 +186,46 @@ TEST_F(ProfileTest, ASecondStudyStartsWithItForFree) {
   EXPECT_EQ(profile_of(second)["charged_trials"], 0);
   EXPECT_EQ(profile_of(second)["terms"], profile_of(first)["terms"]);
   EXPECT_EQ(store_->trials(second, 0, 100)->size(), 40U);
+}
+
+TEST_F(ProfileTest, ASecondStudyOnTheSameHardwareHasTheChannelCostsOfTheFirst) {
+  const auto costs = [&](const std::string& id) { return (**store_->document(id, "model"))["groups"][0]["costs"]; };
+  const std::string first = submit(10, "a", true);
+  join();
+  (void)work_until_done();
+  EXPECT_EQ(scans_, 1);
+  const Json measured = Json::array({Json::array({8, 10.0}), Json::array({4, 5.0})});
+  EXPECT_EQ(costs(first), measured);
+  const std::string second = submit(10, "b", true);
+  (void)work_until_done();
+  EXPECT_EQ(scans_, 1) << "two measurements would make two spaces";
+  EXPECT_EQ(costs(second), measured);
+  core_->worker_left("w0", Clock::Duration(0));
+  const std::string third = submit(10, "c", true);
+  join("another cpu");
+  (void)work_until_done();
+  EXPECT_EQ(scans_, 2);
+  EXPECT_EQ(costs(third)[0][1], 20.0);
+  restart();
+  join();
+  const std::string fourth = submit(10, "d", true);
+  (void)work_until_done();
+  EXPECT_EQ(costs(fourth), measured) << "each kind of hardware keeps its own";
+}
+
+TEST_F(ProfileTest, TheFirstChannelCostsStay) {
+  const std::string first = submit(10, "a", true);
+  const std::string second = submit(10, "b", true);
+  join();
+  join();  // both inspect at once
+  (void)work_until_done();
+  EXPECT_EQ(scans_, 2);
+  restart();
+  join();
+  const std::string third = submit(10, "c", true);
+  (void)work_until_done();
+  EXPECT_EQ(scans_, 2);
+  EXPECT_EQ((**store_->document(third, "model"))["groups"][0]["costs"][0][1], 10.0);
 }
 
 TEST_F(ProfileTest, OtherHardwareWithTheSameArithmeticTakesCostsOnly) {
