@@ -38,6 +38,14 @@ Result<HardwareFingerprint> HardwareFingerprint::parse(const Json& document) {
   }
 }
 
+bool HardwareFingerprint::multiplies_bf16() const {
+  // Each of these contains the one before, and only the first says so in its name.
+  for (const char* name : {"avx512_core_bf16", "avx512_core_fp16", "avx512_core_amx"}) {
+    if (isa.starts_with(name)) return true;
+  }
+  return false;
+}
+
 std::string HardwareFingerprint::id() const {
   return sha256_hex(cpu_model + '\n' + isa + '\n' + std::to_string(cores) + '\n' + onednn_version +
                     '\n' + kernel + '\n' + governor)

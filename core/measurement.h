@@ -25,6 +25,8 @@ struct HardwareFingerprint {
 
   [[nodiscard]] Json to_json() const;
   [[nodiscard]] static Result<HardwareFingerprint> parse(const Json& document);
+  /// Whether the instruction set has products of bf16, so that they are faster than those of f32.
+  [[nodiscard]] bool multiplies_bf16() const;
   /// Short hash of all fields but `threads`: the key of a kind of hardware.
   [[nodiscard]] std::string id() const;
 };

@@ -120,7 +120,7 @@ ProfilePlan ProfilePlan::make(const StudyDefinition& study, const search::Search
   out.add_globals(space);
   out.add_rounds(space);
   if (out.timed_) out.add_pairs(space);
-  out.add_labels(study, space, hardware.isa.find("bf16") != std::string::npos);
+  out.add_labels(study, space, hardware.multiplies_bf16());
   return out;
 }
 

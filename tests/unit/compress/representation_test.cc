@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tests/unit/compress/graph_builder.h"
+#include "tests/unit/engine/support.h"
 #include "workers/compress/compress.h"
 #include "workers/compress/export.h"
 #include "workers/compress/layer.h"
@@ -100,7 +101,7 @@ TEST_F(RepresentationTest, ExecutorRunsEveryFormAsTheReportSaysAndAsTheReference
         const std::string kind = layer->executes_as.substr(0, layer->executes_as.find(' '));
         // What this processor has no exact or no fast kernel for runs in f32.
         const bool instead = step.executes_as.starts_with("f32") &&
-                             ((kind == "s8" && !engine::has_vnni()) || (kind == "bf16" && !engine::isa_in_use().starts_with("avx512")));
+                             ((kind == "s8" && !engine::has_vnni()) || (kind == "bf16" && !engine::testing::has_bf16()));
         EXPECT_TRUE(instead || (bits ? "s8" : step.executes_as) == layer->executes_as)
             << step.name << ": " << step.executes_as << ", reported as " << layer->executes_as;
       }

@@ -611,6 +611,23 @@ TEST_F(ProfilePlanTest, WithoutIntegersLabelsAreAskedBesideWhatTheSpaceHas) {
   EXPECT_EQ(made.labels().size(), 3U);
 }
 
+TEST_F(ProfilePlanTest, LabelsAreAskedBesideBf16WhereTheProcessorMultipliesIt) {
+  Json document = simulation::study_document(30, false, "profile");
+  document["space"] = {{"default", {{"weight_bits", {4, 16, 32}}, {"activation_bits", {16, 32}}}}};
+  const StudyDefinition study = *StudyDefinition::parse(document);
+  const auto space = search::SearchSpace::build(study.space, simulation::small_model());
+  ASSERT_TRUE(space.has_value()) << space.error().message;
+  const auto bits_on = [&](const std::string& isa) {
+    HardwareFingerprint hardware = simulation::hardware();
+    hardware.isa = isa;
+    return CompressionPlan::parse(ProfilePlan::make(study, *space, hardware).beside())->layer("fc1").weight_bits;
+  };
+  for (const char* isa : {"avx512_core_bf16", "avx512_core_fp16", "avx512_core_amx", "avx512_core_amx_fp16"}) {
+    EXPECT_EQ(bits_on(isa), 16) << isa;
+  }
+  for (const char* isa : {"avx2", "avx2_vnni_2", "avx512_core", "avx512_core_vnni"}) EXPECT_EQ(bits_on(isa), 32) << isa;
+}
+
 TEST_F(ProfilePlanTest, LayersOfTwoDimensionsHaveNoExactBytes) {
   Json space = {{"default", {{"weight_bits", {8, 32}}, {"activation_bits", {8, 32}}, {"codebook", {0, 16}}}}};
   const ProfilePlan made = plan(space, simulation::small_model());
