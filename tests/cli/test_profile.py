@@ -89,6 +89,24 @@ class Profile(unittest.TestCase):
                 self.assertEqual([t["candidate"] for t in report["trials"]], first)
                 self.assertEqual([m["trial"] for m in report["front"]], [m["trial"] for m in reports[0]["front"]])
 
+    def test_later_studies_have_the_channel_costs_of_the_first(self):
+        """Measured anew they would differ, and with them the space and the looks that it needs."""
+        case = next(c for c in support.example_cases() if c.name == "shapes/resnet8")
+        with support.scratch() as folder:
+            groups = []
+            for seed in (1, 2):
+                study = folder / "study.json"
+                study.write_text(json.dumps(case.study(budget={"trials": 1}, search={"sampler": "random", "seed": seed})))
+                report = support.kerf_json("run", study, "--data-dir", folder / "data", "--quiet")
+                with sqlite3.connect(folder / "data" / "kerf.db") as db:
+                    model, = db.execute("select body from documents where name = 'model' and study = ?",
+                                        (report["study"],)).fetchone()
+                model = json.loads(model)
+                self.assertTrue(model["costs_hardware"])
+                groups.append(model["groups"])
+            self.assertGreater(len([group for group in groups[0] if "costs" in group]), 3)
+            self.assertEqual(groups[0], groups[1])
+
     def looking(self, data):
         """Whether a part of the profile is in a worker's hands."""
         return self.count(data, "kind = 4 and state = 'running'") > 0
