@@ -22,6 +22,20 @@ bool covers(const ObjectiveVector& a, const ObjectiveVector& b) {
   return true;
 }
 
+/// How many samples a point of M values covers. Their first values ascend, so that it covers none before its own.
+template <std::size_t M>
+std::size_t count_covered(const ObjectiveVector& point, const std::vector<std::vector<double>>& samples) {
+  const auto first = static_cast<std::size_t>(
+      std::lower_bound(samples[0].begin(), samples[0].end(), point[0]) - samples[0].begin());
+  std::size_t count = 0;
+  for (std::size_t i = first; i < samples[0].size(); ++i) {
+    bool all = true;
+    for (std::size_t d = 1; d < M; ++d) all &= point[d] <= samples[d][i];
+    count += all ? 1 : 0;
+  }
+  return count;
+}
+
 std::vector<Direction> all_minimised(std::size_t count) {
   return std::vector<Direction>(count, Direction::kMinimize);
 }
@@ -39,12 +53,17 @@ GainOracle::GainOracle(std::vector<double> reference, const std::vector<Objectiv
       best_[d] = std::min(best_[d], reference_[d]);
       sample_volume_ *= reference_[d] - best_[d];
     }
+    std::vector<ObjectiveVector> samples;
     for (std::size_t i = 1; i <= kSamples; ++i) {
-      ObjectiveVector point(m);
+      ObjectiveVector& point = samples.emplace_back(m);
       for (std::size_t d = 0; d < m; ++d) {
         point[d] = best_[d] + (reference_[d] - best_[d]) * halton(i, kPrimes[d % 4]);
       }
-      open_.push_back(std::move(point));
+    }
+    std::sort(samples.begin(), samples.end());
+    open_.resize(m);
+    for (const ObjectiveVector& point : samples) {
+      for (std::size_t d = 0; d < m; ++d) open_[d].push_back(point[d]);
     }
   }
   for (const ObjectiveVector& point : front) add(point);
@@ -64,7 +83,24 @@ void GainOracle::add(const ObjectiveVector& point) {
   }
   std::erase_if(front_, [&](const ObjectiveVector& member) { return covers(point, member); });
   front_.insert(std::lower_bound(front_.begin(), front_.end(), point), point);
-  std::erase_if(open_, [&](const ObjectiveVector& sample) { return covers(point, sample); });
+  close_covered_by(point);
+}
+
+std::size_t GainOracle::covered_by(const ObjectiveVector& point) const {
+  return point.size() == 3 ? count_covered<3>(point, open_) : count_covered<4>(point, open_);
+}
+
+void GainOracle::close_covered_by(const ObjectiveVector& point) {
+  if (open_.empty()) return;
+  std::size_t left = 0;
+  for (std::size_t i = 0; i < open_[0].size(); ++i) {
+    bool covered = true;
+    for (std::size_t d = 0; d < point.size(); ++d) covered = covered && point[d] <= open_[d][i];
+    if (covered) continue;
+    for (std::vector<double>& values : open_) values[left] = values[i];
+    ++left;
+  }
+  for (std::vector<double>& values : open_) values.resize(left);
 }
 
 double GainOracle::gain_2d(const ObjectiveVector& point) const {
@@ -113,8 +149,7 @@ std::vector<double> GainOracle::gains(std::span<const ObjectiveVector> candidate
   double most = 0;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     if (!inside(candidates[i])) continue;
-    double count = 0;
-    for (const ObjectiveVector& sample : open_) count += covers(candidates[i], sample) ? 1 : 0;
+    const auto count = static_cast<double>(covered_by(candidates[i]));
     out[i] = count * sample_volume_;
     most = std::max(most, count);
   }

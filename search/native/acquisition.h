@@ -34,12 +34,15 @@ class GainOracle {
  private:
   [[nodiscard]] double gain_2d(const ObjectiveVector& point) const;
   [[nodiscard]] double exact_gain(const ObjectiveVector& point) const;
+  /// Of the open sample points, those that the point covers.
+  [[nodiscard]] std::size_t covered_by(const ObjectiveVector& point) const;
+  void close_covered_by(const ObjectiveVector& point);
   [[nodiscard]] bool inside(const ObjectiveVector& point) const;
 
   std::vector<double> reference_;
   std::vector<ObjectiveVector> front_;  // non-dominated; two objectives: by the first, ascending
   std::vector<double> best_;
-  std::vector<ObjectiveVector> open_;   // sample points that nothing covers yet
+  std::vector<std::vector<double>> open_;  // by dimension, sample points that nothing covers yet; the first ascends
   double sample_volume_ = 0;
 };
 
