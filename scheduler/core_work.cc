@@ -272,7 +272,7 @@ void Core::release_lapsed() {
                      std::make_move_iterator(kept.end()));
 }
 
-// The first that were measured stay: all studies of one seed then search one space, as far as clocks go.
+// The first that were measured stay, so that later studies search the same space.
 Result<void> Core::keep_channel_costs(const Study& study) {
   const ChannelCosts costs = study.model->channel_costs();
   if (costs.hardware.empty()) return {};

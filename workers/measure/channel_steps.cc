@@ -25,7 +25,6 @@ namespace {
 constexpr int kRounds = 7;
 constexpr std::size_t kFewestRuns = 3;        // of a layer in a round
 constexpr double kBurstSeconds = 0.0004;
-constexpr std::size_t kMostBytes = 512 << 20; // of the weights of a group's layers at all counts
 
 std::vector<std::int64_t> counts_of(std::int64_t channels) {
   const std::int64_t block = channels > 64 ? 16 : channels > 32 ? 8 : 4;
@@ -110,6 +109,7 @@ class Scanner {
     std::vector<std::pair<std::int64_t, std::vector<std::string>>> parts;  // signatures of each count
     Variants variants;
     std::string like;
+    std::size_t bytes = 0;
     for (const std::int64_t count : counts_of(channels)) {
       KERF_ASSIGN(const Graph graph, kept(block, count));
       std::vector<std::string>& part = parts.emplace_back(count, std::vector<std::string>()).second;
@@ -119,7 +119,10 @@ class Scanner {
         if (!layer) return std::vector<ChannelCost>{};
         part.push_back(signature(*layer, *node));
         like.append(part.back()).append("\n");
-        variants.try_emplace(part.back(), Variant{std::move(*layer), std::nullopt});
+        if (variants.contains(part.back())) continue;
+        for (const auto& [constant, tensor] : layer->initializers) bytes += tensor.bytes();
+        if (bytes > scan_.most_bytes) return std::vector<ChannelCost>{};
+        variants.emplace(part.back(), Variant{std::move(*layer), std::nullopt});
       }
     }
     const auto known = costs_.find(like);
@@ -163,13 +166,8 @@ class Scanner {
     return found == graph.nodes.end() ? nullptr : &*found;
   }
 
-  /// False where one can't run alone, or all are too large to be held at once.
+  /// False where one can't run alone.
   Result<bool> time(Variants& variants) {
-    std::size_t bytes = 0;
-    for (const auto& [shape, variant] : variants) {
-      for (const auto& [name, tensor] : variant.layer.initializers) bytes += tensor.bytes();
-    }
-    if (bytes > kMostBytes) return false;
     for (auto& [shape, variant] : variants) {
       if (!compile(variant)) return false;
     }

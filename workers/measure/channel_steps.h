@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -17,6 +18,7 @@ struct ChannelScan {
   int threads = 1;
   std::int64_t batch = 1;
   double seconds = 1.0;  ///< No group is begun later.
+  std::size_t most_bytes = 512 << 20;  ///< Of the weights of a group's layers at all counts, held at once.
   WaitLimits wait;       ///< For the host lock.
 };
 
@@ -32,8 +34,7 @@ struct ChannelScan {
 ///           the median, over the turns, of a layer's share of its turn, so that a clock that changes
 ///           changes all alike.
 /// Result:   by group name, {channels, us}, most channels first. Groups of several blocks (sums over
-///           concatenations), those that there is no time for, and those whose weights at all counts
-///           have more than 512 MiB, are left out.
+///           concatenations), and those that there is no time or no memory for, are left out.
 /// Errors:   those of the host lock; cancelled.
 [[nodiscard]] Result<std::map<std::string, std::vector<ChannelCost>>> scan_channels(
     const compress::PreparedModel& model, const ChannelScan& scan, HostLock* lock,

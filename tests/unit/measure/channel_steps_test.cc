@@ -61,6 +61,17 @@ TEST(ChannelSteps, EachGroupIsTimedAtItsWholeAtMultiplesAndAtTheDefaultRatios) {
   }
 }
 
+TEST(ChannelSteps, GroupsThatAreTooLargeToBeHeldAreLeftOut) {
+  const compress::PreparedModel prepared = model();
+  ChannelScan scan;
+  scan.seconds = 60;
+  scan.most_bytes = 170'000;  // at 7 counts that add up to 140 channels: c1 178 kB, c2 324 kB, c3 165 kB
+  const auto costs = scan_channels(prepared, scan, nullptr, {});
+  ASSERT_TRUE(costs.has_value()) << costs.error().message;
+  ASSERT_EQ(costs->size(), 1U);
+  EXPECT_TRUE(costs->contains("c3")) << "a convolution and the Gemm";
+}
+
 TEST(ChannelSteps, WithoutTimeNothingIsKnown) {
   const compress::PreparedModel prepared = model();
   ChannelScan scan;
