@@ -1,7 +1,7 @@
 #include "search/native/acquisition.h"
 
 #include <algorithm>
-#include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "search/hypervolume.h"
@@ -36,6 +36,19 @@ std::size_t count_covered(const ObjectiveVector& point, const std::vector<std::v
   return count;
 }
 
+/// By dimension, points of a Halton sequence in the unit cube, by the first, ascending.
+std::vector<std::vector<double>> unit_samples(std::size_t dimensions) {
+  constexpr std::size_t kPrimes[] = {2, 3, 5, 7};
+  std::vector<std::size_t> order(kSamples);
+  std::iota(order.begin(), order.end(), std::size_t{1});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return halton(a, kPrimes[0]) < halton(b, kPrimes[0]); });
+  std::vector<std::vector<double>> out(dimensions);
+  for (std::size_t d = 0; d < dimensions; ++d) {
+    for (const std::size_t i : order) out[d].push_back(halton(i, kPrimes[d]));
+  }
+  return out;
+}
+
 std::vector<Direction> all_minimised(std::size_t count) {
   return std::vector<Direction>(count, Direction::kMinimize);
 }
@@ -47,23 +60,14 @@ GainOracle::GainOracle(std::vector<double> reference, const std::vector<Objectiv
     : reference_(std::move(reference)), best_(std::move(best)) {
   const std::size_t m = reference_.size();
   if (m > 2) {
-    constexpr std::size_t kPrimes[] = {2, 3, 5, 7};
+    static const auto three = unit_samples(3);
+    static const auto four = unit_samples(4);
+    open_ = m == 3 ? three : four;
     sample_volume_ = 1.0 / static_cast<double>(kSamples);
     for (std::size_t d = 0; d < m; ++d) {
       best_[d] = std::min(best_[d], reference_[d]);
       sample_volume_ *= reference_[d] - best_[d];
-    }
-    std::vector<ObjectiveVector> samples;
-    for (std::size_t i = 1; i <= kSamples; ++i) {
-      ObjectiveVector& point = samples.emplace_back(m);
-      for (std::size_t d = 0; d < m; ++d) {
-        point[d] = best_[d] + (reference_[d] - best_[d]) * halton(i, kPrimes[d % 4]);
-      }
-    }
-    std::sort(samples.begin(), samples.end());
-    open_.resize(m);
-    for (const ObjectiveVector& point : samples) {
-      for (std::size_t d = 0; d < m; ++d) open_[d].push_back(point[d]);
+      for (double& value : open_[d]) value = best_[d] + (reference_[d] - best_[d]) * value;
     }
   }
   for (const ObjectiveVector& point : front) add(point);

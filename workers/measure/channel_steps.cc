@@ -187,10 +187,10 @@ class Scanner {
       totals.push_back(total);
     }
     // Clocks change between rounds: what a layer takes is its share of a round.
-    const double total = median(totals);
+    const double total = median_of(totals);
     for (auto& [shape, variant] : variants) {
       for (std::size_t round = 0; round < totals.size(); ++round) variant.us[round] *= total / totals[round];
-      variant.typical_us = median(variant.us);
+      variant.typical_us = median_of(variant.us);
     }
     return true;
   }
@@ -216,12 +216,7 @@ class Scanner {
       us.push_back(duration<double, std::micro>(steady_clock::now() - start).count());
       spent += us.back();
     }
-    return median(std::move(us));
-  }
-
-  static double median(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    return quantile(values, 0.5);
+    return median_of(std::move(us));
   }
 
   const compress::PreparedModel& model_;

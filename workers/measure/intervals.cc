@@ -96,9 +96,7 @@ double dependence_inflation(std::span<const double> in_time_order) {
   constexpr double kMost = 0.95;
   const std::size_t count = in_time_order.size();
   if (count < kFewest) return 1;
-  std::vector<double> sorted(in_time_order.begin(), in_time_order.end());
-  std::sort(sorted.begin(), sorted.end());
-  const double median = quantile(sorted, 0.5);
+  const double median = median_of({in_time_order.begin(), in_time_order.end()});
   const auto sign = [&](std::size_t i) {
     return in_time_order[i] > median ? 1.0 : in_time_order[i] < median ? -1.0 : 0.0;
   };
@@ -119,6 +117,11 @@ double quantile(std::span<const double> sorted, double q) {
   const auto below = static_cast<std::size_t>(std::floor(at));
   const std::size_t above = std::min(below + 1, sorted.size() - 1);
   return sorted[below] + (sorted[above] - sorted[below]) * (at - static_cast<double>(below));
+}
+
+double median_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return quantile(values, 0.5);
 }
 
 MedianEstimate estimate_median(std::vector<double> in_time_order) {

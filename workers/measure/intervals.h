@@ -54,6 +54,9 @@ inline constexpr double kZ95 = 1.959963984540054;
 /// NumPy's default). NaN where there are none.
 [[nodiscard]] double quantile(std::span<const double> sorted, double q);
 
+/// The 0.5-quantile. NaN where there are none.
+[[nodiscard]] double median_of(std::vector<double> values);
+
 /// Median with its interval, from values in the order in which they were taken.
 struct MedianEstimate {
   double median = 0;

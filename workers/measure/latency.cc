@@ -92,11 +92,6 @@ class Side {
   std::vector<double> latest_;
 };
 
-double median_of(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return quantile(values, 0.5);
-}
-
 double half_width(const Interval& interval) { return (interval[1] - interval[0]) / 2; }
 
 /// An interval of a time or a ratio, wider by `share` on both sides.

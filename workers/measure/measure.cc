@@ -448,8 +448,7 @@ class Measurer {
     }
     double sum = 0;
     for (std::size_t step = 0; step < steps.size(); ++step) {
-      std::sort(times[step].begin(), times[step].end());
-      const double median = times[step].empty() ? 0 : quantile(times[step], 0.5);
+      const double median = times[step].empty() ? 0 : median_of(std::move(times[step]));
       sum += median;
       out_.layers.push_back({steps[step].name, steps[step].kernel, steps[step].executes_as, median});
     }
